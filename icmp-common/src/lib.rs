@@ -1,0 +1,43 @@
+//! What both halves of icmpctl agree on: reasons, settings, the layouts of tables and counters, and the wire
+//! formats they read and write.
+//!
+//! Layout rules for everything that crosses from user space into the kernel: `#[repr(C)]`, integers and arrays
+//! of integers alone, padding written out, size and offsets held by `const` assertions, and a rise of
+//! [`ABI_VERSION`] with every change. Nothing here calls the kernel, allocates, or knows text formats.
+
+#![no_std]
+
+pub mod checksum;
+pub mod config;
+pub mod counters;
+pub mod reason;
+pub mod tables;
+pub mod wire;
+
+/// The version of every layout in this crate. It stands in the path of the pins, so that one version's program
+/// never opens another version's maps.
+pub const ABI_VERSION: u32 = 1;
+
+/// The two IP families, in the order in which tables and counters hold them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Family {
+    /// IPv4 with ICMP.
+    Ipv4 = 0,
+    /// IPv6 with ICMPv6.
+    Ipv6 = 1,
+}
+
+impl Family {
+    /// Both families, in their order.
+    pub const ALL: [Self; 2] = [Self::Ipv4, Self::Ipv6];
+
+    /// The name that listings and JSON use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Why a packet went the way it went: the one list of verdicts and reasons.
+//!
+//! Every ICMP packet is counted under exactly one [`Reason`], and a reason belongs to exactly one [`Verdict`].
+//! A reason's number is its place in the counters and never changes its meaning: a reason that goes leaves a gap.
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[must_use = "a verdict that is thrown away is a packet that goes the wrong way"]
+pub enum Verdict {
+    /// Left to the kernel's stack, not one byte changed.
+    Pass,
+    /// Turned into its own answer and sent back out of the interface it came from.
+    Answer,
+    /// Broken, and addressed to us: dropped, as the stack would have.
+    Malformed,
+}
+
+impl Verdict {
+    /// All verdicts, in the order in which listings show them.
+    pub const ALL: [Self; 3] = [Self::Answer, Self::Pass, Self::Malformed];
+
+    /// The past participle that listings and JSON use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "passed",
+            Self::Answer => "answered",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// Writes the enum and its attributes from one table, so that no two lists can disagree.
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $verdict:ident, $name:literal, $explanation:literal;)+) => {
+        /// Why a packet got its verdict.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant = $number,)+
+        }
+
+        impl Reason {
+            /// All reasons, by rising number.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The verdict that this reason leads to.
+            #[inline(always)]
+            pub const fn verdict(self) -> Verdict {
+                match self {
+                    $(Self::$variant => Verdict::$verdict,)+
+                }
+            }
+
+            /// The name that listings and JSON use; it never changes.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// One sentence for whoever wonders about a counter.
+            #[must_use]
+            pub const fn explanation(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $explanation,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// RFC 792, RFC 4443 4.2.
+    Echo = 0, Answer, "echo", "Echo request to a served address: answered here.";
+    /// Whatever is not an echo request: the host's own echo replies, errors, Neighbour Discovery, ...
+    OtherType = 1, Pass, "other-type", "Not an echo request: the stack's.";
+    /// RFC 792 and RFC 4443 define code 0 alone.
+    OtherCode = 2, Pass, "other-code", "Echo request with a code other than 0: left to the stack.";
+    /// `respond.enabled = false`.
+    AnswersOff = 3, Pass, "answers-off", "Echo request while answers are switched off (respond.enabled): left to the stack.";
+    /// Promiscuous interfaces, bridge ports and mirrors see such frames.
+    OtherHost = 4, Pass, "other-host", "Echo request in a frame for another MAC address than the interface's: none of ours.";
+    /// RFC 1122 3.2.2.6: smurf amplification begins here.
+    LinkMulticast = 5, Pass, "link-multicast", "Echo request in a frame to a broadcast or multicast MAC address: left to the stack.";
+    /// A loop or a mirror in the network; or a source MAC address that is none.
+    OwnFrame = 6, Pass, "own-frame", "Echo request from the interface's own or from a multicast MAC address: not answered.";
+    /// Neither in `respond.to` nor, with "own" in it, an address of the interface.
+    NotServed = 7, Pass, "not-served", "Echo request to an address that is not served: left to the stack.";
+    /// RFC 1122 3.2.2.6; multicast, limited and directed broadcast.
+    NotUnicast = 8, Pass, "not-unicast", "Echo request to a broadcast, multicast or reserved address: left to the stack.";
+    /// RFC 1122 3.2.1.3, RFC 4443 2.2.
+    BadSource = 9, Pass, "bad-source", "Echo request from an address that no single host can have, or from its own destination: left to the stack.";
+    /// Any fragment, the first one too.
+    Fragment = 10, Pass, "fragment", "Fragment: left to the stack, which reassembles it.";
+    /// RFC 1122 3.2.2.6: Record Route and Timestamp options want an update that the stack knows to make.
+    IpOptions = 11, Pass, "ip-options", "IPv4 header with options: left to the stack, which updates them.";
+    /// RFC 8200; seen where ICMPv6 follows directly upon the first extension header.
+    ExtensionHeader = 12, Pass, "extension-header", "ICMPv6 behind an IPv6 extension header: left to the stack.";
+    /// `next-hop = "fib"` and the kernel's table names none for this reply out of this interface.
+    NoNextHop = 13, Pass, "no-next-hop", "Echo request whose reply the routing table can't send out of this interface at once: left to the stack.";
+    /// Version, header length or total length are impossible.
+    BadHeader = 14, Malformed, "bad-header", "IP header with an impossible version, header length or total length: dropped.";
+    /// RFC 1122 3.2.1.2.
+    BadHeaderChecksum = 15, Malformed, "bad-header-checksum", "Echo request whose IPv4 header checksum is wrong: dropped.";
+    /// RFC 1122 3.2.2, RFC 4443 2.3; not looked at with `verify-checksum = false`.
+    BadChecksum = 16, Malformed, "bad-checksum", "Echo request whose ICMP checksum is wrong: dropped.";
+}

@@ -1,0 +1,101 @@
+//! The layout of the destination tables: which addresses are served.
+//!
+//! They are filled before the program is loaded and not changed while it runs; new contents are a new program.
+//! `icmp-userspace/src/policy/compile.rs` writes them, `icmp-ebpf/src/classify.rs` reads them.
+//!
+//! **IPv4**: a prefix trie with strides of 16, 8 and 8 bits, leaf-pushed into flat arrays of `u32` cells: one
+//! load for a prefix of up to 16 bits, two up to 24, three beyond, however many prefixes there are. The root
+//! has a cell for each value of the first 16 bits; a cell is a [`Destination`], or, with [`CHUNK`] set, the
+//! number of a chunk of 256 cells for the next 8 bits. Cell `c` of chunk `n` stands at `n * 256 + c`.
+//!
+//! **IPv6**: the first 32 bits are hashed to a [`Line6`] of four cells, of which one may have these 32 bits as
+//! its key; it names a run of [`Range6`]s, sorted by start, that cover all addresses with these 32 bits. Where
+//! no cell has them, the run of `Config::fallback6_count` ranges at the beginning covers all of IPv6: it holds
+//! the prefixes shorter than 32 bits. The range that an address belongs to is the last that starts at or
+//! before it.
+
+/// What a destination address is to the responder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Destination {
+    /// Somebody else's, or left to the stack.
+    NotServed = 0,
+    /// Echo requests to it are answered.
+    Served = 1,
+    /// Not one host's address, although a served prefix may cover it: broadcast, multicast, reserved.
+    NotUnicast = 2,
+}
+
+impl Destination {
+    /// Reads a cell's value. A number that is none, which no compiler of ours writes, is not served.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_cell(cell: u32) -> Self {
+        match cell {
+            1 => Self::Served,
+            2 => Self::NotUnicast,
+            _ => Self::NotServed,
+        }
+    }
+}
+
+/// Cells in the IPv4 root: one for each value of the first 16 bits.
+pub const ROOT4_CELLS: usize = 1 << 16;
+/// Cells in a chunk of the IPv4 trie: one for each value of 8 bits.
+pub const CHUNK_CELLS: usize = 256;
+/// Set in a cell of the IPv4 trie that holds a chunk's number instead of a [`Destination`].
+pub const CHUNK: u32 = 1 << 31;
+
+/// Most ranges that the addresses with the same first 32 bits may fall into.
+pub const MAX_RUN6: u32 = 1 << 17;
+/// Steps that a binary search over [`MAX_RUN6`] ranges takes.
+pub const RUN6_STEPS: u32 = 17;
+
+const _: () = assert!(1 << RUN6_STEPS == MAX_RUN6);
+
+/// A cell of the IPv6 index; free if `count` is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Cell6 {
+    /// The first 32 bits of the addresses that it speaks of, in host order.
+    pub key: u32,
+    /// Its first range's place.
+    pub first: u32,
+    /// How many ranges it has.
+    pub count: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Four cells of the IPv6 index: one cache line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Line6 {
+    /// The cells, in any order.
+    pub cells: [Cell6; 4],
+}
+
+/// A range of IPv6 addresses, up to the start of the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Range6 {
+    /// The first 64 bits of its first address, in host order.
+    pub start_high: u64,
+    /// The last 64 bits of its first address, in host order.
+    pub start_low: u64,
+    /// A [`Destination`] as its number.
+    pub destination: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Line6>() == 64);
+const _: () = assert!(size_of::<Range6>() == 24);
+
+/// The line in which the cell for addresses that begin with `key` (host order) is, if there is one.
+#[inline(always)]
+#[must_use]
+pub const fn line6(key: u32, mask: u32) -> u32 {
+    // Fibonacci hashing (Knuth, TAOCP 3, 6.4): the upper bits of the product depend on all bits of the key.
+    ((key as u64 * 0x9e37_79b9_7f4a_7c15) >> 40) as u32 & mask
+}

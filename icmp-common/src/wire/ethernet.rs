@@ -1,0 +1,91 @@
+//! Ethernet II and its VLAN tags (IEEE 802.3, 802.1Q, 802.1ad).
+
+use super::wire;
+
+/// EtherType of IPv4.
+pub const IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const IPV6: u16 = 0x86dd;
+/// EtherType of a customer VLAN tag (802.1Q).
+pub const VLAN: u16 = 0x8100;
+/// EtherType of a service VLAN tag (802.1ad).
+pub const SERVICE_VLAN: u16 = 0x88a8;
+
+/// A MAC address. Two parts, so that the compiler loads and compares it as two words and not as six bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Mac {
+    head: [u8; 4],
+    tail: [u8; 2],
+}
+
+impl Mac {
+    /// The address with these bytes, in the order in which they are sent.
+    #[must_use]
+    pub const fn new(bytes: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = bytes;
+        Self { head: [a, b, c, d], tail: [e, f] }
+    }
+
+    /// Its bytes, in the order in which they are sent.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 6] {
+        let ([a, b, c, d], [e, f]) = (self.head, self.tail);
+        [a, b, c, d, e, f]
+    }
+
+    /// The address as one integer, for comparisons: the first four bytes in memory order below, the last two
+    /// above them.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        u32::from_ne_bytes(self.head) as u64 | (u16::from_ne_bytes(self.tail) as u64) << 32
+    }
+
+    /// Whether it is a group's (multicast, or broadcast): the lowest bit of its first byte.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_group(self) -> bool {
+        self.head[0] & 1 != 0
+    }
+}
+
+/// An Ethernet header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ethernet {
+    /// MAC address it is sent to.
+    pub destination: Mac,
+    /// MAC address it comes from.
+    pub source: Mac,
+    ether_type: [u8; 2],
+}
+
+impl Ethernet {
+    /// What follows: an EtherType, in host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ether_type(&self) -> u16 {
+        u16::from_be_bytes(self.ether_type)
+    }
+}
+
+/// A VLAN tag, as it stands behind the EtherType that announces it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct VlanTag {
+    /// Priority (3 bits), drop eligibility (1), VLAN number (12).
+    pub control: [u8; 2],
+    ether_type: [u8; 2],
+}
+
+impl VlanTag {
+    /// What follows: an EtherType, in host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ether_type(&self) -> u16 {
+        u16::from_be_bytes(self.ether_type)
+    }
+}
+
+wire!(Ethernet: 14 bytes, VlanTag: 4 bytes);

@@ -1,0 +1,62 @@
+//! ICMP (RFC 792) and ICMPv6 (RFC 4443) messages.
+
+use super::wire;
+use crate::checksum;
+
+/// Length of the header that all messages have, in bytes.
+pub const HEADER: usize = 8;
+
+/// The header that all messages of both families begin with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Icmp {
+    /// Type.
+    pub icmp_type: u8,
+    /// Code.
+    pub code: u8,
+    checksum: [u8; 2],
+    /// What the type makes of it; identifier and sequence number in an echo.
+    pub rest: [u8; 4],
+}
+
+wire!(Icmp: 8 bytes);
+
+/// The two types of an echo, in one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// Type of the request.
+    pub request: u8,
+    /// Type of the reply.
+    pub reply: u8,
+}
+
+/// Echo in ICMP: RFC 792.
+pub const ECHO4: Echo = Echo { request: 8, reply: 0 };
+/// Echo in ICMPv6: RFC 4443, 4.1 and 4.2.
+pub const ECHO6: Echo = Echo { request: 128, reply: 129 };
+
+impl Icmp {
+    /// The checksum, in host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn checksum(&self) -> u16 {
+        u16::from_be_bytes(self.checksum)
+    }
+
+    /// The checksum that is right once the type has become `icmp_type`; see [`checksum::update`] for its one
+    /// ambiguous result, 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn checksum_as(&self, icmp_type: u8) -> u16 {
+        let old = u16::from_be_bytes([self.icmp_type, self.code]);
+        let new = u16::from_be_bytes([icmp_type, self.code]);
+        checksum::update(self.checksum(), old, new)
+    }
+
+    /// Sets the type, and the checksum (host order) that goes with it.
+    #[inline(always)]
+    pub const fn set_type(&mut self, icmp_type: u8, checksum: u16) {
+        self.icmp_type = icmp_type;
+        self.checksum = checksum.to_be_bytes();
+    }
+}

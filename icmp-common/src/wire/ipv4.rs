@@ -1,0 +1,113 @@
+//! The IPv4 header (RFC 791).
+
+use super::wire;
+use crate::checksum;
+
+/// Protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// First byte of a header without options: version 4, five 32-bit words.
+pub const PLAIN: u8 = 0x45;
+/// Length of a header without options, in bytes.
+pub const HEADER: usize = 20;
+
+/// An IPv4 header without its options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ipv4 {
+    version_ihl: u8,
+    /// DSCP (6 bits) and ECN (2 bits).
+    pub tos: u8,
+    total_length: [u8; 2],
+    /// Identification.
+    pub id: [u8; 2],
+    flags_offset: [u8; 2],
+    /// Time to live.
+    pub ttl: u8,
+    /// What follows the header.
+    pub protocol: u8,
+    checksum: [u8; 2],
+    /// Source address.
+    pub source: [u8; 4],
+    /// Destination address.
+    pub destination: [u8; 4],
+}
+
+wire!(Ipv4: 20 bytes);
+
+impl Ipv4 {
+    /// Version (high nibble) and header length in 32-bit words (low nibble): [`PLAIN`] for most.
+    #[inline(always)]
+    #[must_use]
+    pub const fn version_ihl(&self) -> u8 {
+        self.version_ihl
+    }
+
+    /// Length of header and payload, in bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn total_length(&self) -> usize {
+        u16::from_be_bytes(self.total_length) as usize
+    }
+
+    /// Whether it is a fragment, the first one included: More Fragments is set or the offset is not 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_fragment(&self) -> bool {
+        u16::from_be_bytes(self.flags_offset) & 0x3fff != 0
+    }
+
+    /// Source address as an integer in host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn source(&self) -> u32 {
+        u32::from_be_bytes(self.source)
+    }
+
+    /// Destination address as an integer in host order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination(&self) -> u32 {
+        u32::from_be_bytes(self.destination)
+    }
+
+    /// Whether the header checksum of this header, which has no options, is right.
+    #[inline(always)]
+    #[must_use]
+    pub const fn checksum_verifies(&self) -> bool {
+        let first =
+            u32::from_ne_bytes([self.version_ihl, self.tos, self.total_length[0], self.total_length[1]]);
+        let second = u32::from_ne_bytes([self.id[0], self.id[1], self.flags_offset[0], self.flags_offset[1]]);
+        let third = u32::from_ne_bytes([self.ttl, self.protocol, self.checksum[0], self.checksum[1]]);
+        checksum::verifies(
+            first as u64
+                + second as u64
+                + third as u64
+                + u32::from_ne_bytes(self.source) as u64
+                + u32::from_ne_bytes(self.destination) as u64,
+        )
+    }
+
+    /// Sets the time to live and keeps the header checksum right.
+    #[inline(always)]
+    pub const fn set_ttl(&mut self, ttl: u8) {
+        let old = u16::from_be_bytes([self.ttl, self.protocol]);
+        let new = u16::from_be_bytes([ttl, self.protocol]);
+        self.checksum = checksum::update(u16::from_be_bytes(self.checksum), old, new).to_be_bytes();
+        self.ttl = ttl;
+    }
+
+    /// Exchanges source and destination; no checksum changes by it.
+    #[inline(always)]
+    pub const fn reverse(&mut self) {
+        (self.source, self.destination) = (self.destination, self.source);
+    }
+}
+
+/// Whether an address (host order) can be the source of a packet that deserves an answer: one host's, from
+/// outside (RFC 1122 3.2.1.3). Not so 0/8, 127/8, 224/4 and 240/4.
+#[inline(always)]
+#[must_use]
+pub const fn is_host(address: u32) -> bool {
+    let first = (address >> 24) as u8;
+    first != 0 && first != 127 && first < 224
+}

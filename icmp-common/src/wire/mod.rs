@@ -1,0 +1,29 @@
+//! Wire formats: headers as they stand in a frame, named once.
+//!
+//! Fields are arrays of bytes in network order, so a header has alignment 1 and any bytes are a valid one;
+//! accessors speak host order.
+
+pub mod ethernet;
+pub mod icmp;
+pub mod ipv4;
+pub mod ipv6;
+
+/// A header that may be laid over any bytes of a frame.
+///
+/// # Safety
+///
+/// Implementors have alignment 1, no padding, and any bytes of the right number are a valid value.
+pub unsafe trait Wire: Copy + 'static {}
+
+/// Implements [`Wire`] for headers that consist of bytes alone; the alignment is asserted, and with it that
+/// there is no padding.
+macro_rules! wire {
+    ($($header:ty: $size:literal bytes),+ $(,)?) => {
+        $(
+            const _: () = assert!(align_of::<$header>() == 1 && size_of::<$header>() == $size);
+            // SAFETY: the assertion above, and all fields are bytes, arrays of bytes, or headers that are Wire.
+            unsafe impl $crate::wire::Wire for $header {}
+        )+
+    };
+}
+pub(crate) use wire;

@@ -1,0 +1,266 @@
+//! Step "answer": an echo request to a served address becomes its reply, in place.
+//!
+//! What a reply takes over from its request, and why:
+//! - Identification and Don't Fragment (RFC 6864): copied. The requester chose an identification that is unique
+//!   for the pair of addresses, so it is unique for the reversed pair; a request that must not be fragmented
+//!   has none that could be relied on, so its reply must not be fragmented either.
+//! - DSCP (RFC 1812 4.3.2.5), and the ECN bits with it; traffic class in IPv6: copied, as Linux does.
+//! - Flow label: copied, so that a flow's replies stay one flow (Linux: `flowlabel_reflect`).
+//! - VLAN tags with their priority: untouched, because the frame is.
+//!
+//! Nothing is written before the last check has passed: a packet that is not answered leaves as it came.
+
+use icmp_common::{
+    checksum,
+    reason::Reason,
+    tables::Destination,
+    wire::{
+        Wire,
+        ethernet::{self, Ethernet},
+        icmp::{ECHO4, ECHO6, Echo, Icmp},
+        ipv4::{self, Ipv4},
+        ipv6::Ipv6,
+    },
+};
+
+use crate::{
+    Frame, NextHop, Route, State,
+    classify::{destination4, destination6},
+    parse::Message,
+};
+
+/// What differs between the families in answering an echo request.
+pub(crate) trait Answerable: Wire {
+    /// What announces the header.
+    const ETHER_TYPE: u16;
+    /// The types of request and reply.
+    const ECHO: Echo;
+    /// Whether the ICMP checksum covers a pseudo-header.
+    const PSEUDO_HEADER: bool;
+
+    /// What the packet's destination is to us.
+    fn destination<S: State>(&self, state: &S) -> Destination;
+    /// Whether the source is one host's, and another's than the destination.
+    fn source_is_another_host(&self) -> bool;
+    /// Length of the ICMP message, its header included, in bytes. Ethernet padding is not part of it.
+    fn message_length(&self) -> usize;
+    /// Whether the header's own checksum is right, if it has one.
+    fn header_verifies(&self) -> bool;
+    /// The pseudo-header's part in the ICMP checksum.
+    fn pseudo_header_sum(&self) -> u64;
+    /// The reply's way, as the routing table wants it described.
+    fn reply_route(&self) -> Route;
+    /// Makes it the reply's header.
+    fn turn_around(&mut self, ttl: u8);
+}
+
+/// An IP header without options, and the header of the ICMP message behind it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Packet<Ip> {
+    ip: Ip,
+    icmp: Icmp,
+}
+
+const _: () = assert!(align_of::<Packet<Ipv6>>() == 1 && size_of::<Packet<Ipv4>>() == 28);
+// SAFETY: two headers that are Wire, one after the other; with alignment 1 there is no padding between them.
+unsafe impl<Ip: Wire> Wire for Packet<Ip> {}
+
+/// Answers an echo request, or says why not.
+///
+/// The packet is read again for each question instead of once: what is not held over a table look-up needs no
+/// register, of which there are few, and its bytes are in the cache.
+#[inline(always)]
+pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
+    frame: &mut F,
+    state: &mut S,
+    message: Message,
+) -> Reason {
+    let Some(packet) = frame.read::<Packet<Ip>>(message.ip) else { return Reason::BadHeader };
+    if packet.icmp.icmp_type != Ip::ECHO.request {
+        return Reason::OtherType;
+    }
+    if packet.icmp.code != 0 {
+        return Reason::OtherCode;
+    }
+    if !state.enabled() {
+        return Reason::AnswersOff;
+    }
+    if let Some(reason) = not_for_us(frame, state) {
+        return reason;
+    }
+    match packet.ip.destination(state) {
+        Destination::Served => {}
+        Destination::NotServed => return Reason::NotServed,
+        Destination::NotUnicast => return Reason::NotUnicast,
+    }
+    let Some(packet) = frame.read::<Packet<Ip>>(message.ip) else { return Reason::BadHeader };
+    if !packet.ip.source_is_another_host() {
+        return Reason::BadSource;
+    }
+    if !packet.ip.header_verifies() {
+        return Reason::BadHeaderChecksum;
+    }
+    let mut reply_checksum = packet.icmp.checksum_as(Ip::ECHO.reply);
+    // Without a pseudo-header a result of 0 is ambiguous (see `checksum::update`); then the message has to be
+    // looked at in any case.
+    let ambiguous = !Ip::PSEUDO_HEADER && reply_checksum == 0;
+    if state.verify_checksum() || ambiguous {
+        let pseudo_header = packet.ip.pseudo_header_sum();
+        let (at, length) = (message.ip + size_of::<Ip>(), packet.ip.message_length());
+        let Some(sum) = frame.sum(at, length) else { return Reason::BadHeader };
+        if state.verify_checksum() && !checksum::verifies(pseudo_header + sum) {
+            return Reason::BadChecksum;
+        }
+        // Type and checksum are the only words of the request that are not zero: all that the reply's checksum
+        // covers is zero, and the checksum of that is 0xffff.
+        if ambiguous && sum == checksum::sum(&[Ip::ECHO.request, 0, 0xf7, 0xff]) {
+            reply_checksum = 0xffff;
+        }
+    }
+    let next_hop = match next_hop::<Ip, _, _>(frame, state, message) {
+        Ok(next_hop) => next_hop,
+        Err(reason) => return reason,
+    };
+    let ttl = state.ttl();
+    let Some(packet) = frame.write::<Packet<Ip>>(message.ip) else { return Reason::BadHeader };
+    packet.ip.turn_around(ttl);
+    packet.icmp.set_type(Ip::ECHO.reply, reply_checksum);
+    // A frame that holds the packet holds this, too.
+    if let Some(ethernet) = frame.write::<Ethernet>(0) {
+        ethernet.source = next_hop.source;
+        ethernet.destination = next_hop.destination;
+    }
+    Reason::Echo
+}
+
+/// A packet whose IP header is impossible: it is ours to drop only if it was sent to us.
+#[inline(always)]
+pub(crate) fn discard<F: Frame, S: State>(frame: &F, state: &S) -> Reason {
+    not_for_us(frame, state).unwrap_or(Reason::BadHeader)
+}
+
+/// Why a frame is none that the interface's own host would take in as unicast from somebody else.
+#[inline(always)]
+fn not_for_us<F: Frame, S: State>(frame: &F, state: &S) -> Option<Reason> {
+    let Some(ethernet) = frame.read::<Ethernet>(0) else { return Some(Reason::OtherHost) };
+    let own = state.interface_mac();
+    if ethernet.destination.number() != own {
+        let group = ethernet.destination.is_group();
+        return Some(if group { Reason::LinkMulticast } else { Reason::OtherHost });
+    }
+    if ethernet.source.number() == own || ethernet.source.is_group() {
+        return Some(Reason::OwnFrame);
+    }
+    None
+}
+
+/// The reply's MAC addresses: turned around, or as the routing table says.
+#[inline(always)]
+fn next_hop<Ip: Answerable, F: Frame, S: State>(
+    frame: &F,
+    state: &mut S,
+    message: Message,
+) -> Result<NextHop, Reason> {
+    let ethernet = frame.read::<Ethernet>(0).ok_or(Reason::OtherHost)?;
+    if state.next_hop_from_fib() {
+        // Behind a VLAN tag another interface's routes count, of which this one knows nothing.
+        let untagged = ethernet.ether_type() == Ip::ETHER_TYPE;
+        let packet = frame.read::<Packet<Ip>>(message.ip).filter(|_| untagged);
+        return packet.and_then(|packet| state.next_hop(&packet.ip.reply_route())).ok_or(Reason::NoNextHop);
+    }
+    Ok(NextHop { source: ethernet.destination, destination: ethernet.source })
+}
+
+impl Answerable for Ipv4 {
+    const ETHER_TYPE: u16 = ethernet::IPV4;
+    const ECHO: Echo = ECHO4;
+    const PSEUDO_HEADER: bool = false;
+
+    #[inline(always)]
+    fn destination<S: State>(&self, state: &S) -> Destination {
+        destination4(state, self.destination())
+    }
+
+    #[inline(always)]
+    fn source_is_another_host(&self) -> bool {
+        ipv4::is_host(self.source()) && self.source != self.destination
+    }
+
+    #[inline(always)]
+    fn message_length(&self) -> usize {
+        self.total_length().saturating_sub(size_of::<Self>())
+    }
+
+    #[inline(always)]
+    fn header_verifies(&self) -> bool {
+        self.checksum_verifies()
+    }
+
+    #[inline(always)]
+    fn pseudo_header_sum(&self) -> u64 {
+        0
+    }
+
+    #[inline(always)]
+    fn reply_route(&self) -> Route {
+        Route::Ipv4 {
+            tos: self.tos,
+            total_length: self.total_length() as u16,
+            source: self.destination,
+            destination: self.source,
+        }
+    }
+
+    #[inline(always)]
+    fn turn_around(&mut self, ttl: u8) {
+        self.reverse();
+        self.set_ttl(ttl);
+    }
+}
+
+impl Answerable for Ipv6 {
+    const ETHER_TYPE: u16 = ethernet::IPV6;
+    const ECHO: Echo = ECHO6;
+    const PSEUDO_HEADER: bool = true;
+
+    #[inline(always)]
+    fn destination<S: State>(&self, state: &S) -> Destination {
+        destination6(state, self.destination())
+    }
+
+    #[inline(always)]
+    fn source_is_another_host(&self) -> bool {
+        self.source().is_node() && self.source() != self.destination()
+    }
+
+    #[inline(always)]
+    fn message_length(&self) -> usize {
+        self.payload_length()
+    }
+
+    #[inline(always)]
+    fn header_verifies(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn pseudo_header_sum(&self) -> u64 {
+        self.pseudo_header_sum()
+    }
+
+    #[inline(always)]
+    fn reply_route(&self) -> Route {
+        Route::Ipv6 {
+            total_length: (size_of::<Self>() + self.payload_length()) as u16,
+            source: self.destination,
+            destination: self.source,
+        }
+    }
+
+    #[inline(always)]
+    fn turn_around(&mut self, ttl: u8) {
+        self.reverse();
+        self.hop_limit = ttl;
+    }
+}

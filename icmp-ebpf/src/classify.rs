@@ -1,0 +1,71 @@
+//! Step "classify", as far as the responder needs it: what a destination address is to us.
+//!
+//! Source classes, kinds and rules find their place here. The tables and their layouts are described in
+//! [`icmp_common::tables`]; a cell that is missing, which no table of ours has, counts as not served.
+
+use icmp_common::{
+    tables::{CHUNK, CHUNK_CELLS, Destination, MAX_RUN6, RUN6_STEPS, line6},
+    wire::ipv6::Address6,
+};
+
+use crate::State;
+
+/// What an IPv4 address (host order) is to us.
+#[inline(always)]
+pub(crate) fn destination4<S: State>(state: &S, address: u32) -> Destination {
+    Destination::from_cell(cell4(state, address).unwrap_or_default())
+}
+
+#[inline(always)]
+fn cell4<S: State>(state: &S, address: u32) -> Option<u32> {
+    let mut cell = state.root4(address >> 16)?;
+    if cell & CHUNK != 0 {
+        cell = state.chunk4(chunk_cell(cell, address >> 8))?;
+        if cell & CHUNK != 0 {
+            cell = state.chunk4(chunk_cell(cell, address))?;
+        }
+    }
+    Some(cell)
+}
+
+/// The cell for the last 8 bits of `bits` in the chunk that `cell` names.
+#[inline(always)]
+const fn chunk_cell(cell: u32, bits: u32) -> u32 {
+    (cell & !CHUNK) * CHUNK_CELLS as u32 + (bits & 0xff)
+}
+
+/// What an IPv6 address is to us.
+#[inline(always)]
+pub(crate) fn destination6<S: State>(state: &S, address: Address6) -> Destination {
+    Destination::from_cell(range6(state, address).unwrap_or_default())
+}
+
+#[inline(always)]
+fn range6<S: State>(state: &S, address: Address6) -> Option<u32> {
+    let key = (address.high >> 32) as u32;
+    let line = state.index6(line6(key, state.index6_mask()))?;
+    let mut first = 0;
+    let mut count = state.fallback6_count();
+    for cell in &line.cells {
+        if cell.key == key && cell.count != 0 {
+            (first, count) = (cell.first, cell.count);
+            break;
+        }
+    }
+    // Binary search for the last range that starts at or before the address. The first one of a run always
+    // does.
+    count &= MAX_RUN6 * 2 - 1;
+    for _ in 0..RUN6_STEPS {
+        if count <= 1 {
+            break;
+        }
+        let half = count / 2;
+        let middle = state.range6(first + half)?;
+        let start = Address6 { high: middle.start_high, low: middle.start_low };
+        if start <= address {
+            first += half;
+        }
+        count -= half;
+    }
+    Some(state.range6(first)?.destination)
+}

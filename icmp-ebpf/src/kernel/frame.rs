@@ -1,0 +1,150 @@
+//! The frame as the driver hands it over. All pointer arithmetic of the data path stands in this file.
+
+use core::{arch::asm, ptr};
+
+use aya_ebpf::bindings::xdp_md;
+use icmp_common::wire::Wire;
+
+use crate::Frame;
+
+/// Bytes that one round of [`PacketFrame::sum`] adds up.
+const BLOCK: usize = 64;
+/// Rounds that the longest message (65,535 bytes) takes.
+const MAX_BLOCKS: usize = 1 << 10;
+
+/// A packet, between the two pointers that the kernel's verifier knows.
+pub struct PacketFrame {
+    context: *mut xdp_md,
+    data: usize,
+    data_end: usize,
+}
+
+impl PacketFrame {
+    /// The packet of an XDP program that was called with `context`.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(context: *mut xdp_md) -> Self {
+        let mut frame = Self { context, data: 0, data_end: 0 };
+        frame.renew();
+        frame
+    }
+
+    /// Reads the pointers from the context, volatile, so that what the compiler and the verifier knew of the
+    /// old ones is forgotten.
+    #[inline(always)]
+    fn renew(&mut self) {
+        // SAFETY: the kernel calls an XDP program with a valid context, which outlives the program's run.
+        self.data = unsafe { ptr::read_volatile(&raw const (*self.context).data) } as usize;
+        // SAFETY: as above.
+        self.data_end = unsafe { ptr::read_volatile(&raw const (*self.context).data_end) } as usize;
+    }
+
+    /// A pointer to the `T` at `at`, if all of it lies before the packet's end.
+    #[inline(always)]
+    fn pointer<T>(&self, at: usize) -> Option<*mut T> {
+        let start = self.data + at;
+        (start + size_of::<T>() <= self.data_end).then_some(start as *mut T)
+    }
+}
+
+impl Frame for PacketFrame {
+    #[inline(always)]
+    fn holds(&self, at: usize, length: usize) -> bool {
+        hidden(self.data + at + length) <= self.data_end
+    }
+
+    #[inline(always)]
+    fn read<T: Wire>(&self, at: usize) -> Option<&T> {
+        // SAFETY: `pointer` has checked the bounds, any bytes are a `T`, and the packet lives as long as the
+        // program runs; writers need `&mut self`.
+        self.pointer(at).map(|pointer| unsafe { &*pointer })
+    }
+
+    #[inline(always)]
+    fn write<T: Wire>(&mut self, at: usize) -> Option<&mut T> {
+        // SAFETY: as above, and `&mut self` makes it the only reference.
+        self.pointer(at).map(|pointer| unsafe { &mut *pointer })
+    }
+
+    /// Whole blocks first, then a tail by halves.
+    ///
+    /// The tail's place is computed from the length and not from the blocks counted, and the pointers are
+    /// renewed, so that the verifier finds itself in the same state however many blocks there were: it walks
+    /// the tail once and not once a block.
+    #[inline(always)]
+    fn sum(&mut self, at: usize, length: usize) -> Option<u64> {
+        let length = length & 0xffff;
+        let mut sum = 0;
+        let mut block = at;
+        let blocks_end = at + (length & !(BLOCK - 1));
+        for _ in 0..MAX_BLOCKS {
+            if block >= blocks_end {
+                break;
+            }
+            sum += self.words::<{ BLOCK / 4 }>(block)?;
+            block += BLOCK;
+        }
+        self.renew();
+        let mut tail = blocks_end;
+        if length & 32 != 0 {
+            sum += self.words::<8>(tail)?;
+            tail += 32;
+        }
+        if length & 16 != 0 {
+            sum += self.words::<4>(tail)?;
+            tail += 16;
+        }
+        if length & 8 != 0 {
+            sum += self.words::<2>(tail)?;
+            tail += 8;
+        }
+        if length & 4 != 0 {
+            sum += self.words::<1>(tail)?;
+            tail += 4;
+        }
+        if length & 2 != 0 {
+            let [low, high] = self.bytes(tail)?;
+            sum += u64::from(u16::from_ne_bytes([low, high]));
+            tail += 2;
+        }
+        if length & 1 != 0 {
+            let [last] = self.bytes(tail)?;
+            sum += u64::from(u16::from_ne_bytes([last, 0]));
+        }
+        Some(sum)
+    }
+}
+
+/// The same number, of which the compiler no longer knows where it came from.
+///
+/// Without this it drops later bounds checks that follow from a length it has seen checked. They do follow, but
+/// the verifier only believes in checks against constants.
+#[inline(always)]
+fn hidden(mut number: usize) -> usize {
+    // A move to itself: without any instruction, two lines of debug information would share one place, which
+    // the kernel refuses.
+    // SAFETY: it changes nothing.
+    unsafe { asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags)) };
+    number
+}
+
+impl PacketFrame {
+    #[inline(always)]
+    fn bytes<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        // SAFETY: `pointer` has checked the bounds, and bytes have alignment 1.
+        self.pointer(at).map(|pointer| unsafe { *pointer })
+    }
+
+    /// The sum of `N` 32-bit words.
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: usize) -> Option<u64> {
+        let pointer = self.pointer::<[[u8; 4]; N]>(at)?;
+        // SAFETY: `pointer` has checked the bounds, and bytes have alignment 1.
+        let words = unsafe { &*pointer };
+        let mut sum = 0;
+        for word in words {
+            sum += u64::from(u32::from_ne_bytes(*word));
+        }
+        Some(sum)
+    }
+}

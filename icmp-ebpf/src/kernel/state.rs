@@ -1,0 +1,180 @@
+//! The [`State`] of the kernel: settings and tables from maps, the routing table from a helper.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{BPF_FIB_LOOKUP_OUTPUT, xdp_md},
+    helpers::bpf_fib_lookup,
+};
+use icmp_common::{
+    config::{self, Config},
+    counters::Slot,
+    tables::{Line6, Range6},
+    wire::{ethernet::Mac, ipv4, ipv6},
+};
+
+use super::maps::{CONFIG, COUNTERS, DST4_CHUNKS, DST4_ROOT, DST6_INDEX, DST6_RANGES};
+use crate::{NextHop, Route, State};
+
+/// The program's maps, and the context that helpers want.
+pub struct Maps {
+    context: *mut xdp_md,
+}
+
+impl Maps {
+    /// The maps, for an XDP program that was called with `context`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(context: *mut xdp_md) -> Self {
+        Self { context }
+    }
+}
+
+/// Reads one setting. Volatile: the compiler must not take the object file's value for the loader's.
+macro_rules! setting {
+    ($field:ident) => {{
+        let config = ptr::from_ref(&CONFIG).cast::<Config>();
+        // SAFETY: `Global<Config>` is a `Config` in read-only data that nobody writes once the program is loaded.
+        unsafe { ptr::read_volatile(&raw const (*config).$field) }
+    }};
+}
+
+impl State for Maps {
+    #[inline(always)]
+    fn enabled(&self) -> bool {
+        setting!(enabled) != 0
+    }
+
+    #[inline(always)]
+    fn ttl(&self) -> u8 {
+        setting!(ttl)
+    }
+
+    #[inline(always)]
+    fn verify_checksum(&self) -> bool {
+        setting!(verify_checksum) != 0
+    }
+
+    #[inline(always)]
+    fn next_hop_from_fib(&self) -> bool {
+        setting!(next_hop) == config::NextHop::Fib as u8
+    }
+
+    #[inline(always)]
+    fn interface_mac(&self) -> u64 {
+        setting!(interface_mac)
+    }
+
+    #[inline(always)]
+    fn root4(&self, cell: u32) -> Option<u32> {
+        DST4_ROOT.get(cell).copied()
+    }
+
+    #[inline(always)]
+    fn chunk4(&self, cell: u32) -> Option<u32> {
+        DST4_CHUNKS.get(cell).copied()
+    }
+
+    #[inline(always)]
+    fn index6_mask(&self) -> u32 {
+        setting!(index6_mask)
+    }
+
+    #[inline(always)]
+    fn index6(&self, line: u32) -> Option<&Line6> {
+        DST6_INDEX.get(line)
+    }
+
+    #[inline(always)]
+    fn fallback6_count(&self) -> u32 {
+        setting!(fallback6_count)
+    }
+
+    #[inline(always)]
+    fn range6(&self, place: u32) -> Option<&Range6> {
+        DST6_RANGES.get(place)
+    }
+
+    #[inline(always)]
+    fn next_hop(&mut self, route: &Route) -> Option<NextHop> {
+        // SAFETY: the kernel calls an XDP program with a valid context.
+        let interface = unsafe { (*self.context).ingress_ifindex };
+        let mut lookup = FibLookup::new(interface, route);
+        let (size, flags) = (size_of::<FibLookup>() as i32, BPF_FIB_LOOKUP_OUTPUT);
+        // SAFETY: context and parameters are valid, and the size is that of the parameters.
+        let outcome = unsafe { bpf_fib_lookup(self.context.cast(), (&raw mut lookup).cast(), size, flags) };
+        (outcome == 0).then_some(NextHop { source: lookup.source_mac, destination: lookup.destination_mac })
+    }
+
+    #[inline(always)]
+    fn count(&mut self, slot: Slot) {
+        if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+            // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+            unsafe { (*counters).count(slot) };
+        }
+    }
+}
+
+/// The helper's parameters, `struct bpf_fib_lookup` of `linux/bpf.h`, its unions resolved to what is asked here.
+#[repr(C)]
+struct FibLookup {
+    family: u8,
+    protocol: u8,
+    ports: [u16; 2],
+    total_length: u16,
+    interface: u32,
+    tos_or_flow: u32,
+    source: [u32; 4],
+    destination: [u32; 4],
+    vlan: u32,
+    source_mac: Mac,
+    destination_mac: Mac,
+}
+
+const _: () = assert!(size_of::<FibLookup>() == 64);
+
+/// Address families as the helper numbers them (`linux/socket.h`).
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+impl FibLookup {
+    #[inline(always)]
+    fn new(interface: u32, route: &Route) -> Self {
+        let mut lookup = Self {
+            family: AF_INET,
+            protocol: ipv4::ICMP,
+            ports: [0; 2],
+            total_length: 0,
+            interface,
+            tos_or_flow: 0,
+            source: [0; 4],
+            destination: [0; 4],
+            vlan: 0,
+            source_mac: Mac::new([0; 6]),
+            destination_mac: Mac::new([0; 6]),
+        };
+        match *route {
+            Route::Ipv4 { tos, total_length, source, destination } => {
+                lookup.total_length = total_length;
+                lookup.tos_or_flow = u32::from_ne_bytes([tos, 0, 0, 0]);
+                lookup.source[0] = u32::from_ne_bytes(source);
+                lookup.destination[0] = u32::from_ne_bytes(destination);
+            }
+            Route::Ipv6 { total_length, source, destination } => {
+                lookup.family = AF_INET6;
+                lookup.protocol = ipv6::ICMPV6;
+                lookup.total_length = total_length;
+                lookup.source = words(source);
+                lookup.destination = words(destination);
+            }
+        }
+        lookup
+    }
+}
+
+/// An IPv6 address as the helper takes it: four words in network order.
+#[inline(always)]
+fn words(address: [u8; 16]) -> [u32; 4] {
+    let [a, b, c, d] = *address.as_chunks::<4>().0 else { return [0; 4] };
+    [a, b, c, d].map(u32::from_ne_bytes)
+}
