@@ -1,8 +1,8 @@
 //! The settings of a loaded program: frozen read-only data, on which the kernel's verifier prunes branches.
 
-use crate::ABI_VERSION;
 #[cfg(doc)]
 use crate::wire::ethernet::Mac;
+use crate::{ABI_VERSION, Plain};
 
 /// Settings, written once before the program is loaded and never changed: new settings are a new program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub struct Config {
     /// A [`NextHop`] as its number.
     pub next_hop: u8,
 }
+
+// SAFETY: integers alone; the assertion below leaves no room for padding.
+unsafe impl Plain for Config {}
 
 const _: () = assert!(size_of::<Config>() == 24);
 const _: () = assert!(core::mem::offset_of!(Config, ttl) == 20);

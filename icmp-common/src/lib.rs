@@ -41,3 +41,20 @@ impl Family {
         }
     }
 }
+
+/// A value that crosses from user space into the kernel as the bytes it consists of.
+///
+/// # Safety
+///
+/// Implementors are integers, arrays of them, or `#[repr(C)]` structures of them without padding: every byte is
+/// initialised, and any bytes are a valid value.
+pub unsafe trait Plain: Copy + 'static {
+    /// The bytes of a slice of values.
+    fn bytes(values: &[Self]) -> &[u8] {
+        // SAFETY: by the contract of this trait every byte is initialised, and bytes have alignment 1.
+        unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+    }
+}
+
+// SAFETY: an array of integers.
+unsafe impl Plain for tables::Chunk4 {}

@@ -3,16 +3,18 @@
 //! They are filled before the program is loaded and not changed while it runs; new contents are a new program.
 //! `icmp-userspace/src/policy/compile.rs` writes them, `icmp-ebpf/src/classify.rs` reads them.
 //!
-//! **IPv4**: a prefix trie with strides of 16, 8 and 8 bits, leaf-pushed into flat arrays of `u32` cells: one
-//! load for a prefix of up to 16 bits, two up to 24, three beyond, however many prefixes there are. The root
-//! has a cell for each value of the first 16 bits; a cell is a [`Destination`], or, with [`CHUNK`] set, the
-//! number of a chunk of 256 cells for the next 8 bits. Cell `c` of chunk `n` stands at `n * 256 + c`.
+//! **IPv4**: a prefix trie with strides of 16, 8 and 8 bits, leaf-pushed into chunks of 256 cells: one load for a
+//! prefix of up to 16 bits, two up to 24, three beyond, however many prefixes there are. The first 256 chunks
+//! are the root: the first 8 bits of an address are the number of a chunk, the next 8 the place of a cell in it.
+//! A cell is a [`Destination`], or, with [`CHUNK`] set, the number of the chunk for the next 8 bits.
 //!
 //! **IPv6**: the first 32 bits are hashed to a [`Line6`] of four cells, of which one may have these 32 bits as
 //! its key; it names a run of [`Range6`]s, sorted by start, that cover all addresses with these 32 bits. Where
 //! no cell has them, the run of `Config::fallback6_count` ranges at the beginning covers all of IPv6: it holds
 //! the prefixes shorter than 32 bits. The range that an address belongs to is the last that starts at or
 //! before it.
+
+use crate::Plain;
 
 /// What a destination address is to the responder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +41,10 @@ impl Destination {
     }
 }
 
-/// Cells in the IPv4 root: one for each value of the first 16 bits.
-pub const ROOT4_CELLS: usize = 1 << 16;
-/// Cells in a chunk of the IPv4 trie: one for each value of 8 bits.
-pub const CHUNK_CELLS: usize = 256;
+/// 256 cells of the IPv4 trie.
+pub type Chunk4 = [u32; 256];
+/// How many chunks the root of the IPv4 trie has.
+pub const ROOT4_CHUNKS: usize = 256;
 /// Set in a cell of the IPv4 trie that holds a chunk's number instead of a [`Destination`].
 pub const CHUNK: u32 = 1 << 31;
 
@@ -88,6 +90,11 @@ pub struct Range6 {
     /// Zero.
     pub reserved: u32,
 }
+
+// SAFETY: integers and arrays of integers; the assertions below leave no room for padding.
+unsafe impl Plain for Line6 {}
+// SAFETY: as above.
+unsafe impl Plain for Range6 {}
 
 const _: () = assert!(size_of::<Line6>() == 64);
 const _: () = assert!(size_of::<Range6>() == 24);

@@ -4,7 +4,7 @@
 //! [`icmp_common::tables`]; a cell that is missing, which no table of ours has, counts as not served.
 
 use icmp_common::{
-    tables::{CHUNK, CHUNK_CELLS, Destination, MAX_RUN6, RUN6_STEPS, line6},
+    tables::{CHUNK, Destination, MAX_RUN6, RUN6_STEPS, line6},
     wire::ipv6::Address6,
 };
 
@@ -18,20 +18,15 @@ pub(crate) fn destination4<S: State>(state: &S, address: u32) -> Destination {
 
 #[inline(always)]
 fn cell4<S: State>(state: &S, address: u32) -> Option<u32> {
-    let mut cell = state.root4(address >> 16)?;
+    let [first, second, third, fourth] = address.to_be_bytes();
+    let mut cell = state.chunk4(u32::from(first))?[usize::from(second)];
     if cell & CHUNK != 0 {
-        cell = state.chunk4(chunk_cell(cell, address >> 8))?;
+        cell = state.chunk4(cell & !CHUNK)?[usize::from(third)];
         if cell & CHUNK != 0 {
-            cell = state.chunk4(chunk_cell(cell, address))?;
+            cell = state.chunk4(cell & !CHUNK)?[usize::from(fourth)];
         }
     }
     Some(cell)
-}
-
-/// The cell for the last 8 bits of `bits` in the chunk that `cell` names.
-#[inline(always)]
-const fn chunk_cell(cell: u32, bits: u32) -> u32 {
-    (cell & !CHUNK) * CHUNK_CELLS as u32 + (bits & 0xff)
 }
 
 /// What an IPv6 address is to us.

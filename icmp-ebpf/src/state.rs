@@ -2,7 +2,7 @@
 
 use icmp_common::{
     counters::Slot,
-    tables::{Line6, Range6},
+    tables::{Chunk4, Line6, Range6},
     wire::ethernet::Mac,
 };
 
@@ -21,10 +21,8 @@ pub trait State {
     /// The interface's MAC address, as [`Mac::number`] makes it.
     fn interface_mac(&self) -> u64;
 
-    /// A cell of the IPv4 root; see [`icmp_common::tables`].
-    fn root4(&self, cell: u32) -> Option<u32>;
-    /// A cell of the IPv4 chunks.
-    fn chunk4(&self, cell: u32) -> Option<u32>;
+    /// A chunk of the IPv4 trie; see [`icmp_common::tables`].
+    fn chunk4(&self, number: u32) -> Option<&Chunk4>;
     /// The number of lines in the IPv6 index, minus one.
     fn index6_mask(&self) -> u32;
     /// A line of the IPv6 index.

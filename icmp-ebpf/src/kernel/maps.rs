@@ -12,7 +12,7 @@ use aya_ebpf::{
 use icmp_common::{
     config::Config,
     counters::Counters,
-    tables::{CHUNK_CELLS, Line6, ROOT4_CELLS, Range6},
+    tables::{Chunk4, Line6, ROOT4_CHUNKS, Range6},
 };
 
 const FILLED: usize = BPF_F_MMAPABLE as usize;
@@ -21,12 +21,9 @@ const FILLED: usize = BPF_F_MMAPABLE as usize;
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<Config> = Global::new(Config::UNSET);
 
-/// IPv4 destinations, by the first 16 bits.
+/// IPv4 destinations.
 #[btf_map]
-pub static DST4_ROOT: Array<u32, ROOT4_CELLS, FILLED> = Array::new();
-/// IPv4 destinations, by 8 more bits each.
-#[btf_map]
-pub static DST4_CHUNKS: Array<u32, CHUNK_CELLS, FILLED> = Array::new();
+pub static DST4: Array<Chunk4, ROOT4_CHUNKS, FILLED> = Array::new();
 /// IPv6 destinations: the index.
 #[btf_map]
 pub static DST6_INDEX: Array<Line6, 1, FILLED> = Array::new();

@@ -9,11 +9,11 @@ use aya_ebpf::{
 use icmp_common::{
     config::{self, Config},
     counters::Slot,
-    tables::{Line6, Range6},
+    tables::{Chunk4, Line6, Range6},
     wire::{ethernet::Mac, ipv4, ipv6},
 };
 
-use super::maps::{CONFIG, COUNTERS, DST4_CHUNKS, DST4_ROOT, DST6_INDEX, DST6_RANGES};
+use super::maps::{CONFIG, COUNTERS, DST4, DST6_INDEX, DST6_RANGES};
 use crate::{NextHop, Route, State};
 
 /// The program's maps, and the context that helpers want.
@@ -66,13 +66,8 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn root4(&self, cell: u32) -> Option<u32> {
-        DST4_ROOT.get(cell).copied()
-    }
-
-    #[inline(always)]
-    fn chunk4(&self, cell: u32) -> Option<u32> {
-        DST4_CHUNKS.get(cell).copied()
+    fn chunk4(&self, number: u32) -> Option<&Chunk4> {
+        DST4.get(number)
     }
 
     #[inline(always)]
