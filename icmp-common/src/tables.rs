@@ -104,5 +104,5 @@ const _: () = assert!(size_of::<Range6>() == 24);
 #[must_use]
 pub const fn line6(key: u32, mask: u32) -> u32 {
     // Fibonacci hashing (Knuth, TAOCP 3, 6.4): the upper bits of the product depend on all bits of the key.
-    ((key as u64 * 0x9e37_79b9_7f4a_7c15) >> 40) as u32 & mask
+    ((key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32 & mask
 }

@@ -107,8 +107,9 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
     let ambiguous = !Ip::PSEUDO_HEADER && reply_checksum == 0;
     if state.verify_checksum() || ambiguous {
         let pseudo_header = packet.ip.pseudo_header_sum();
-        let (at, length) = (message.ip + size_of::<Ip>(), packet.ip.message_length());
-        let Some(sum) = frame.sum(at, length) else { return Reason::BadHeader };
+        let at = message.ip + size_of::<Ip>();
+        let length = |frame: &F| Some(frame.read::<Ip>(message.ip)?.message_length());
+        let Some(sum) = frame.sum(at, length) else { return Reason::TooLong };
         if state.verify_checksum() && !checksum::verifies(pseudo_header + sum) {
             return Reason::BadChecksum;
         }
@@ -189,7 +190,7 @@ impl Answerable for Ipv4 {
 
     #[inline(always)]
     fn message_length(&self) -> usize {
-        self.total_length().saturating_sub(size_of::<Self>())
+        self.total_length().wrapping_sub(size_of::<Self>())
     }
 
     #[inline(always)]

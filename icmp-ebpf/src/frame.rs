@@ -2,6 +2,10 @@
 
 use icmp_common::wire::Wire;
 
+/// Most bytes that [`Frame::sum`] adds up. The verifier follows offsets into a packet up to 65,535; what is added
+/// to this length on the way, headers and block, must stay below that.
+pub const MAX_SUM: usize = 65_280;
+
 /// The bytes of one frame, from its Ethernet header on.
 pub trait Frame {
     /// Whether the frame has `length` bytes from `at` on.
@@ -13,7 +17,10 @@ pub trait Frame {
     /// The header at `at`, to be rewritten, if the frame holds all of it.
     fn write<T: Wire>(&mut self, at: usize) -> Option<&mut T>;
 
-    /// The sum of `length` bytes from `at` on, for [`icmp_common::checksum::fold`], if the frame holds all of
-    /// them. It may be large: this is the only step whose cost grows with the packet.
-    fn sum(&mut self, at: usize, length: usize) -> Option<u64>;
+    /// The sum of the bytes from `at` on, for [`icmp_common::checksum::fold`], if the frame holds all of them and
+    /// they are no more than [`MAX_SUM`]. This is the only step whose cost grows with the packet.
+    ///
+    /// `length` is a question to the frame and not a number, because in the kernel it has to be asked again in
+    /// between; see the implementation there.
+    fn sum(&mut self, at: usize, length: impl Fn(&Self) -> Option<usize>) -> Option<u64>;
 }

@@ -17,7 +17,7 @@ pub mod kernel;
 mod parse;
 mod state;
 
-pub use frame::Frame;
+pub use frame::{Frame, MAX_SUM};
 pub use icmp_common::reason::{Reason, Verdict};
 pub use state::{NextHop, Route, State};
 

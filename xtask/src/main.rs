@@ -1,2 +1,59 @@
-//! x
-fn main(){}
+//! `cargo xtask`: one command for each errand. This file only says which file runs which.
+
+mod apt;
+mod cargo;
+mod ebpf;
+mod lint;
+mod run;
+mod say;
+mod test;
+mod toolchain;
+mod tools;
+mod userspace;
+mod world;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+/// Sets up, builds, runs, lints and tests icmpctl.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    errand: Errand,
+}
+
+#[derive(Subcommand)]
+enum Errand {
+    /// Install what building and testing need and this machine lacks
+    Setup(Setup),
+    /// Build both halves
+    Build(userspace::Build),
+    /// Build icmpctl and run it on an interface
+    Run(run::Run),
+    /// Check format, lints and documentation, with warnings denied
+    Lint(Setup),
+    /// Build both halves and run every test
+    Test(test::Test),
+}
+
+/// What every errand that may have to install something understands.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Setup {
+    /// Install nothing; if something is missing, say what, and how to get it
+    #[arg(long)]
+    no_install: bool,
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().errand {
+        Errand::Setup(setup) => {
+            toolchain::ensure(setup)?;
+            tools::ensure(setup)
+        }
+        Errand::Build(build) => userspace::both_halves(&build).map(drop),
+        Errand::Run(run) => run::on_interface(&run),
+        Errand::Lint(setup) => lint::all(setup),
+        Errand::Test(test) => test::all(&test),
+    }
+}

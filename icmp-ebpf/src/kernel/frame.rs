@@ -5,12 +5,12 @@ use core::{arch::asm, ptr};
 use aya_ebpf::bindings::xdp_md;
 use icmp_common::wire::Wire;
 
-use crate::Frame;
+use crate::{Frame, MAX_SUM};
 
 /// Bytes that one round of [`PacketFrame::sum`] adds up.
 const BLOCK: usize = 64;
-/// Rounds that the longest message (65,535 bytes) takes.
-const MAX_BLOCKS: usize = 1 << 10;
+/// Rounds that the longest sum takes.
+const MAX_BLOCKS: usize = MAX_SUM / BLOCK;
 
 /// A packet, between the two pointers that the kernel's verifier knows.
 pub struct PacketFrame {
@@ -68,15 +68,14 @@ impl Frame for PacketFrame {
 
     /// Whole blocks first, then a tail by halves.
     ///
-    /// The tail's place is computed from the length and not from the blocks counted, and the pointers are
-    /// renewed, so that the verifier finds itself in the same state however many blocks there were: it walks
-    /// the tail once and not once a block.
+    /// Between them pointers and length are read anew. What the verifier knew of the old ones depends on how many
+    /// blocks there were; of the new ones it knows the same in each case, so it walks the tail, and all that
+    /// comes after, once and not a thousand times.
     #[inline(always)]
-    fn sum(&mut self, at: usize, length: usize) -> Option<u64> {
-        let length = length & 0xffff;
+    fn sum(&mut self, at: usize, length: impl Fn(&Self) -> Option<usize>) -> Option<u64> {
         let mut sum = 0;
         let mut block = at;
-        let blocks_end = at + (length & !(BLOCK - 1));
+        let blocks_end = at + whole_blocks(bounded(length(self)?)?);
         for _ in 0..MAX_BLOCKS {
             if block >= blocks_end {
                 break;
@@ -85,7 +84,8 @@ impl Frame for PacketFrame {
             block += BLOCK;
         }
         self.renew();
-        let mut tail = blocks_end;
+        let length = bounded(length(self)?)?;
+        let mut tail = at + whole_blocks(length);
         if length & 32 != 0 {
             sum += self.words::<8>(tail)?;
             tail += 32;
@@ -113,6 +113,19 @@ impl Frame for PacketFrame {
         }
         Some(sum)
     }
+}
+
+/// A length that is not too long for a sum.
+#[inline(always)]
+fn bounded(length: usize) -> Option<usize> {
+    (length <= MAX_SUM).then_some(length)
+}
+
+/// How many bytes of a message make whole blocks. Hidden, because the compiler would otherwise use `|` where an
+/// offset is added, of which the verifier knows less than of `+`.
+#[inline(always)]
+fn whole_blocks(length: usize) -> usize {
+    hidden(length & !(BLOCK - 1))
 }
 
 /// The same number, of which the compiler no longer knows where it came from.

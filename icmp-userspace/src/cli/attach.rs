@@ -1,0 +1,27 @@
+//! `icmpctl attach`: load, pin, end.
+
+use std::path::Path;
+
+use icmp_userspace::kernel::{attach::Site, interface::Netlink};
+
+use super::settings::{self, Settings};
+
+/// What can be typed behind `attach`.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Arguments {
+    pub(super) async fn run(&self, bpffs: &Path) -> anyhow::Result<()> {
+        super::output::log_to_stderr();
+        let policy = self.settings.policy()?;
+        let options = self.settings.options(false)?;
+        let netlink = Netlink::open()?;
+        let site = Site::lock(&netlink, &self.settings.interface, bpffs).await?;
+        let (outcome, _) = settings::attach(&netlink, &site, &policy, &options).await?;
+        settings::announce(&site, &outcome);
+        Ok(())
+    }
+}

@@ -1,0 +1,36 @@
+//! Output: aligned columns for people, JSON for programs, and the log on stderr.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+/// Prints a value as JSON.
+pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)
+}
+
+/// Prints rows in columns as wide as they need to be; columns listed in `right` are aligned to the right.
+pub(super) fn columns<const N: usize>(rows: &[[String; N]], right: &[usize]) -> io::Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut out = io::stdout().lock();
+    for row in rows {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let cell =
+                if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
+            line.push_str(&cell);
+            line.push_str("  ");
+        }
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Sends the log to stderr, from level "info" on unless `RUST_LOG` says otherwise.
+pub(super) fn log_to_stderr() {
+    let environment = env_logger::Env::default().default_filter_or("info,netlink_proto=error,aya=error");
+    env_logger::Builder::from_env(environment).format_target(false).init();
+}

@@ -1,0 +1,418 @@
+//! Attaching, replacing and detaching the program on an interface.
+//!
+//! An attachment is a pinned link, and counters pinned beside it. The link is pinned last: whatever ends the
+//! process before leaves nothing attached.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use aya::programs::loaded_programs;
+use serde::Serialize;
+
+use super::{
+    bpf::XdpLink,
+    error::{Doing as _, Error},
+    interface::{Interface, Netlink, RunningMode},
+    load::Program,
+    lock::Lock,
+    pins::Pins,
+    privileges,
+    record::{Files, Record},
+};
+use crate::policy::compile::Tables;
+
+/// Which mode is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Native where the driver takes it, else generic.
+    Auto,
+    /// In the driver, or not at all.
+    Native,
+    /// In the stack's entry.
+    Generic,
+}
+
+/// `XDP_FLAGS_*` of `linux/if_link.h`.
+const FLAG_GENERIC: u32 = 1 << 1;
+const FLAG_NATIVE: u32 = 1 << 2;
+
+/// How to attach.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the program shall run.
+    pub mode: Mode,
+    /// Whether somebody else's program may be replaced.
+    pub force: bool,
+    /// Where the policy came from, for the record.
+    pub policy: Option<PathBuf>,
+    /// Whether this process stays and follows the interface's addresses.
+    pub follows: bool,
+}
+
+/// What attaching came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The program's id.
+    pub program: u32,
+    /// Where it runs.
+    pub mode: RunningMode,
+    /// Why it does not run natively, if that was tried.
+    pub why_generic: Option<String>,
+    /// The id of the program of ours that was there before.
+    pub replaced: Option<u32>,
+}
+
+/// An interface whose attachment this process may change: it holds the lock.
+pub struct Site {
+    /// The interface.
+    pub interface: Interface,
+    pins: Pins,
+    files: Files,
+    _lock: Lock,
+}
+
+impl Site {
+    /// Locks an interface.
+    pub async fn lock(netlink: &Netlink, name: &str, bpffs: &Path) -> Result<Self, Error> {
+        privileges::check()?;
+        let interface = netlink.by_name(name).await?;
+        let pins = Pins::of(bpffs, interface.index)?;
+        let files = Files::of(pins.key())?;
+        let lock = Lock::take(&files.lock, name)?;
+        Ok(Self { interface, pins, files, _lock: lock })
+    }
+
+    /// Loads a program and attaches it. If one of ours is attached already it is replaced atomically, and the
+    /// counters go on.
+    pub async fn attach(
+        &self,
+        netlink: &Netlink,
+        object: &[u8],
+        tables: &Tables,
+        options: &Options,
+    ) -> Result<Outcome, Error> {
+        let index = self.interface.index;
+        let existing = self.pins.open_link(index)?;
+        let replaced = match &existing {
+            Some(link) => Some(link.info().doing(|| "asking what is attached".to_owned())?.program),
+            None => None,
+        };
+        if existing.is_none() {
+            self.make_way(netlink, options.force).await?;
+        }
+        let mut counters = self.pins.has_counters()?.then(|| self.pins.counters());
+        if existing.is_none() && counters.take().is_some() {
+            // Left over from a program that is attached no more; they do not count for this one.
+            self.pins.remove()?;
+        }
+        let mut program = Program::load(object, tables, counters.as_deref(), &self.files.verifier_log)?;
+        let why_generic = match existing {
+            Some(link) if self.runs_as(options.mode) => {
+                self.update(&link, &mut program)?;
+                self.files.read().and_then(|record| record.why_generic)
+            }
+            existing => {
+                if let Some(link) = existing {
+                    link.detach().doing(|| format!("detaching from {}", self.interface.name))?;
+                    self.pins.remove_link()?;
+                }
+                let (link, why_generic) = create_link(&self.interface, &mut program, options.mode)?;
+                self.pins.create()?;
+                if counters.is_none() {
+                    program.pin_counters(&self.pins.counters())?;
+                }
+                link.pin(&self.pins.link()).doing(|| format!("pinning {}", self.pins.link().display()))?;
+                why_generic
+            }
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.files.write(&Record {
+            interface: self.interface.name.clone(),
+            policy: options.policy.clone(),
+            why_generic: why_generic.clone(),
+            since: now.as_secs(),
+            follower: options.follows.then(std::process::id),
+        })?;
+        let attached = netlink.by_index(index).await?.and_then(|interface| interface.xdp);
+        let mode = attached.map_or(RunningMode::Native, |attached| attached.mode);
+        Ok(Outcome { program: program.id()?, mode, why_generic, replaced })
+    }
+
+    /// Puts a program with other tables in the place of the attached one; each packet meets the one or the other.
+    pub fn replace(&self, object: &[u8], tables: &Tables) -> Result<(), Error> {
+        let link = self.pins.open_link(self.interface.index)?.ok_or_else(|| self.not_attached())?;
+        let counters = self.pins.has_counters()?.then(|| self.pins.counters());
+        let mut program = Program::load(object, tables, counters.as_deref(), &self.files.verifier_log)?;
+        self.update(&link, &mut program)
+    }
+
+    fn update(&self, link: &XdpLink, program: &mut Program) -> Result<(), Error> {
+        link.update(program.fd()?).doing(|| format!("replacing the program on {}", self.interface.name))
+    }
+
+    /// Detaches our program and removes its pins; also what a killed process left of them.
+    pub fn detach(&self) -> Result<(), Error> {
+        let link = self.pins.open_link(self.interface.index)?;
+        let left_over = self.pins.exist()?;
+        if let Some(link) = &link {
+            link.detach().doing(|| format!("detaching from {}", self.interface.name))?;
+        }
+        self.pins.remove()?;
+        self.files.remove()?;
+        if link.is_none() && !left_over { Err(self.not_attached()) } else { Ok(()) }
+    }
+
+    /// Leaves the program attached when its follower ends.
+    pub fn leave(&self) -> Result<(), Error> {
+        match self.files.read() {
+            Some(record) => self.files.write(&Record { follower: None, ..record }),
+            None => Ok(()),
+        }
+    }
+
+    /// Where its counters are pinned.
+    #[must_use]
+    pub fn counters_pin(&self) -> PathBuf {
+        self.pins.counters()
+    }
+
+    fn not_attached(&self) -> Error {
+        Error::NotAttached { interface: self.interface.name.clone() }
+    }
+
+    /// Whether the attached program already runs where it is wanted.
+    fn runs_as(&self, mode: Mode) -> bool {
+        let running = self.interface.xdp.map(|attached| attached.mode);
+        match mode {
+            Mode::Auto => true,
+            Mode::Native => running == Some(RunningMode::Native),
+            Mode::Generic => running == Some(RunningMode::Generic),
+        }
+    }
+
+    /// Refuses to touch somebody else's program, or detaches it if told to.
+    async fn make_way(&self, netlink: &Netlink, force: bool) -> Result<(), Error> {
+        let Some(attached) = self.interface.xdp else { return Ok(()) };
+        let interface = || self.interface.name.clone();
+        if !force {
+            let owner = program_name(attached.program).map(|name| format!("named {name:?}"));
+            return Err(Error::Foreign { interface: interface(), id: attached.program, owner });
+        }
+        let doing = || format!("detaching program {} from {}", attached.program, self.interface.name);
+        match XdpLink::find(self.interface.index, attached.program).doing(doing)? {
+            Some(link) => link.detach().doing(doing),
+            None => netlink.detach_xdp(&self.interface, attached.mode).await,
+        }
+    }
+}
+
+fn program_name(id: u32) -> Option<String> {
+    let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id)?;
+    program.name_as_str().map(str::to_owned)
+}
+
+/// An interface that has our pins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    /// Its name; that from when it was attached if it is gone.
+    pub interface: String,
+    /// Whether the program is attached.
+    pub state: State,
+    /// Where the program runs.
+    pub mode: Option<RunningMode>,
+    /// Why in generic mode, if native mode was tried.
+    pub why_generic: Option<String>,
+    /// The program's id.
+    pub program: Option<u32>,
+    /// Seconds since 1970 when it was attached.
+    pub since: Option<u64>,
+    /// The process that follows the interface's addresses, if it is alive.
+    pub follower: Option<u32>,
+    /// The policy file; none stands for the default policy.
+    pub policy: Option<PathBuf>,
+}
+
+/// Whether pins are alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The program is attached.
+    Attached,
+    /// The `icmpctl run` that attached it died; it goes on, but follows nothing.
+    Orphaned,
+    /// Pins are left of a program that is attached no more.
+    Stale,
+}
+
+impl State {
+    /// The word that listings use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Orphaned => "orphaned",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl Attachment {
+    /// What whoever sees the listing should know besides.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let name = &self.interface;
+        match (self.state, &self.why_generic) {
+            (State::Orphaned, _) => Some(format!(
+                "{name}: its `icmpctl run` ended without detaching; addresses are not followed. `icmpctl run {name}` takes \
+                 over, `icmpctl detach {name}` takes it off"
+            )),
+            (State::Stale, _) => Some(format!(
+                "{name}: pins are left over, nothing is attached. `icmpctl detach {name}` removes them"
+            )),
+            (State::Attached, Some(why)) => {
+                Some(format!("{name}: generic mode, because native mode was refused: {why}"))
+            }
+            (State::Attached, None) => None,
+        }
+    }
+}
+
+/// The attachments of the current network namespace, or that of one interface.
+pub async fn list(netlink: &Netlink, bpffs: &Path, only: Option<&str>) -> Result<Vec<Attachment>, Error> {
+    privileges::check()?;
+    let mut attachments = Vec::new();
+    for (index, pins) in chosen(netlink, bpffs, only).await? {
+        let interface = netlink.by_index(index).await?;
+        let record = Files::of(pins.key())?.read();
+        let link = pins.open_link(index)?;
+        let info = link.map(|link| link.info()).transpose().doing(|| "asking what is attached".to_owned())?;
+        let follower = record.as_ref().and_then(|record| record.follower);
+        let alive = follower.filter(|pid| is_icmpctl(*pid));
+        let state = match (&info, follower.is_some() && alive.is_none()) {
+            (None, _) => State::Stale,
+            (Some(_), true) => State::Orphaned,
+            (Some(_), false) => State::Attached,
+        };
+        let name = interface.as_ref().map(|interface| interface.name.clone());
+        attachments.push(Attachment {
+            interface: name
+                .or_else(|| record.as_ref().map(|record| record.interface.clone()))
+                .unwrap_or_else(|| format!("interface {index}")),
+            state,
+            mode: interface.and_then(|interface| interface.xdp).map(|attached| attached.mode),
+            why_generic: record.as_ref().and_then(|record| record.why_generic.clone()),
+            program: info.map(|info| info.program),
+            since: record.as_ref().map(|record| record.since),
+            follower: alive,
+            policy: record.and_then(|record| record.policy),
+        });
+    }
+    Ok(attachments)
+}
+
+/// Removes the pins that an interface left when it went away; false if there are none.
+pub async fn forget(netlink: &Netlink, bpffs: &Path, name: &str) -> Result<bool, Error> {
+    let mut forgotten = false;
+    for (index, pins) in Pins::all(bpffs)? {
+        let files = Files::of(pins.key())?;
+        let was_called_so = files.read().is_some_and(|record| record.interface == name);
+        if was_called_so && netlink.by_index(index).await?.is_none() {
+            let _lock = Lock::take(&files.lock, name)?;
+            pins.remove()?;
+            files.remove()?;
+            forgotten = true;
+        }
+    }
+    Ok(forgotten)
+}
+
+/// Names and pinned counters of the interfaces that have them, or of one.
+pub async fn counters(
+    netlink: &Netlink,
+    bpffs: &Path,
+    only: Option<&str>,
+) -> Result<Vec<(String, PathBuf)>, Error> {
+    privileges::check()?;
+    let mut found = Vec::new();
+    for (index, pins) in chosen(netlink, bpffs, only).await? {
+        if pins.has_counters()? {
+            let interface = netlink.by_index(index).await?;
+            let name = interface.map_or_else(|| format!("interface {index}"), |interface| interface.name);
+            found.push((name, pins.counters()));
+        }
+    }
+    Ok(found)
+}
+
+async fn chosen(netlink: &Netlink, bpffs: &Path, only: Option<&str>) -> Result<Vec<(u32, Pins)>, Error> {
+    let Some(name) = only else { return Pins::all(bpffs) };
+    let interface = netlink.by_name(name).await?;
+    let pins = Pins::of(bpffs, interface.index)?;
+    if !pins.exist()? {
+        return Err(Error::NotAttached { interface: interface.name });
+    }
+    Ok(vec![(interface.index, pins)])
+}
+
+/// Whether a process is there, and is one of us: numbers of processes are used again.
+fn is_icmpctl(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "icmpctl")
+}
+
+/// Creates the link, and says why in generic mode if native mode was tried.
+fn create_link(
+    interface: &Interface,
+    program: &mut Program,
+    mode: Mode,
+) -> Result<(XdpLink, Option<String>), Error> {
+    let why = match mode {
+        Mode::Generic => None,
+        Mode::Auto | Mode::Native => match XdpLink::create(program.fd()?, interface.index, FLAG_NATIVE) {
+            Ok(link) => return Ok((link, None)),
+            Err(error) if !driver_refuses(&error) => return Err(attach_failed(interface, "native", error)),
+            Err(error) => {
+                let hint = hint(&error, interface);
+                if mode == Mode::Native {
+                    return Err(Error::NativeRefused { interface: interface.name.clone(), error, hint });
+                }
+                Some(hint.map_or_else(|| error.to_string(), |hint| format!("{error}: {hint}")))
+            }
+        },
+    };
+    let link = XdpLink::create(program.fd()?, interface.index, FLAG_GENERIC);
+    Ok((link.map_err(|error| attach_failed(interface, "generic", error))?, why))
+}
+
+/// Whether an error is the driver's word about native mode, and not about who we are or what is attached.
+fn driver_refuses(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE | libc::ENOMEM | libc::ENOSPC)
+    )
+}
+
+/// What a driver's error mostly means.
+fn hint(error: &io::Error, interface: &Interface) -> Option<String> {
+    let text = match error.raw_os_error()? {
+        libc::EOPNOTSUPP => "its driver has no XDP".to_owned(),
+        libc::ERANGE => {
+            format!("its MTU of {} is more than the driver can hand to XDP in one piece", interface.mtu)
+        }
+        libc::EINVAL => format!("its driver has no XDP for its settings; the MTU is {}", interface.mtu),
+        libc::ENOMEM | libc::ENOSPC => {
+            "its driver has too few queues or too little memory for XDP".to_owned()
+        }
+        _ => return None,
+    };
+    Some(text)
+}
+
+fn attach_failed(interface: &Interface, mode: &str, error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::ENOSYS) => Error::OldKernel { what: "attach XDP programs by links", error },
+        _ => Error::System { what: format!("attaching to {} in {mode} mode", interface.name), error },
+    }
+}

@@ -1,0 +1,214 @@
+//! The few bpf(2) commands that aya has no call for: XDP links that never fall back to netlink, what a link is
+//! attached to, and pins.
+//!
+//! Attributes are prefixes of the kernel's `union bpf_attr` (`linux/bpf.h`); it takes what is missing for zeros.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+const BPF_OBJ_PIN: u32 = 6;
+const BPF_OBJ_GET: u32 = 7;
+const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
+const BPF_LINK_CREATE: u32 = 28;
+const BPF_LINK_UPDATE: u32 = 29;
+const BPF_LINK_GET_FD_BY_ID: u32 = 30;
+const BPF_LINK_GET_NEXT_ID: u32 = 31;
+const BPF_LINK_DETACH: u32 = 34;
+
+/// `BPF_XDP` of `enum bpf_attach_type`.
+const ATTACH_XDP: u32 = 37;
+/// `BPF_LINK_TYPE_XDP` of `enum bpf_link_type`.
+const LINK_XDP: u32 = 6;
+
+/// Runs one command.
+///
+/// # Safety
+///
+/// `attributes` is laid out as the command wants, and pointers in it are valid.
+unsafe fn bpf<T>(command: u32, attributes: &mut T) -> io::Result<i64> {
+    // SAFETY: by the contract of this function; the size is that of the attributes.
+    let outcome =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(outcome) }
+}
+
+/// Runs a command that gives a file descriptor.
+///
+/// # Safety
+///
+/// As [`bpf`], and the command gives a new file descriptor.
+unsafe fn bpf_fd<T>(command: u32, attributes: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: by the contract of this function.
+    let fd = unsafe { bpf(command, attributes) }?;
+    // SAFETY: the kernel has just given it to us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// An XDP link: a program's attachment to an interface, which ends with its last file descriptor or pin.
+#[derive(Debug)]
+pub struct XdpLink(OwnedFd);
+
+/// What a link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// The link's id.
+    pub id: u32,
+    /// The attached program's id.
+    pub program: u32,
+    /// The interface's index; 0 if the interface is gone.
+    pub interface: u32,
+}
+
+impl XdpLink {
+    /// Attaches a program. `flags` are `XDP_FLAGS_*`.
+    pub fn create(program: BorrowedFd<'_>, interface: u32, flags: u32) -> io::Result<Self> {
+        #[repr(C)]
+        struct Attributes {
+            program: i32,
+            interface: u32,
+            attach_type: u32,
+            flags: u32,
+        }
+        let mut attributes =
+            Attributes { program: program.as_raw_fd(), interface, attach_type: ATTACH_XDP, flags };
+        // SAFETY: laid out as `link_create`.
+        unsafe { bpf_fd(BPF_LINK_CREATE, &mut attributes) }.map(Self)
+    }
+
+    /// Puts another program in the place of the attached one, atomically: each packet meets the one or the other.
+    pub fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        #[repr(C)]
+        struct Attributes {
+            link: i32,
+            program: i32,
+            flags: u32,
+            old_program: u32,
+        }
+        let mut attributes =
+            Attributes { link: self.0.as_raw_fd(), program: program.as_raw_fd(), flags: 0, old_program: 0 };
+        // SAFETY: laid out as `link_update`.
+        unsafe { bpf(BPF_LINK_UPDATE, &mut attributes) }.map(|_| ())
+    }
+
+    /// Detaches the program now, whoever else holds the link.
+    pub fn detach(&self) -> io::Result<()> {
+        let mut link = self.0.as_raw_fd();
+        // SAFETY: laid out as `link_detach`.
+        unsafe { bpf(BPF_LINK_DETACH, &mut link) }.map(|_| ())
+    }
+
+    /// What it is attached to.
+    pub fn info(&self) -> io::Result<LinkInfo> {
+        xdp_info(self.0.as_fd())?.ok_or_else(|| io::Error::other("it is not an XDP link"))
+    }
+
+    /// Opens a pinned link; anything else that is pinned there is an error.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let link = Self(open_pin(path)?);
+        link.info()?;
+        Ok(link)
+    }
+
+    /// Pins the link.
+    pub fn pin(&self, path: &Path) -> io::Result<()> {
+        pin(self.0.as_fd(), path)
+    }
+
+    /// The link that is attached to an interface of this network namespace with a given program, if there is one.
+    pub fn find(interface: u32, program: u32) -> io::Result<Option<Self>> {
+        let mut id = 0;
+        while let Some(next) = next_link(id)? {
+            id = next;
+            let mut attributes = id;
+            // SAFETY: laid out as `link_id`.
+            let link = match unsafe { bpf_fd(BPF_LINK_GET_FD_BY_ID, &mut attributes) } {
+                Ok(link) => link,
+                // It went away meanwhile.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
+                Err(error) => return Err(error),
+            };
+            let info = xdp_info(link.as_fd())?;
+            if info.is_some_and(|info| info.interface == interface && info.program == program) {
+                return Ok(Some(Self(link)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn next_link(start: u32) -> io::Result<Option<u32>> {
+    let mut attributes = [start, 0];
+    // SAFETY: laid out as `start_id`, `next_id`.
+    match unsafe { bpf(BPF_LINK_GET_NEXT_ID, &mut attributes) } {
+        Ok(_) => Ok(Some(attributes[1])),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What an XDP link is; `None` for a link of another type, an error for what is no link.
+fn xdp_info(link: BorrowedFd<'_>) -> io::Result<Option<LinkInfo>> {
+    /// The beginning of `struct bpf_link_info`, up to the interface index of an XDP link.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        link_type: u32,
+        id: u32,
+        program: u32,
+        reserved: u32,
+        interface: u32,
+        reserved_too: u32,
+    }
+    #[repr(C)]
+    struct Attributes {
+        fd: i32,
+        length: u32,
+        info: u64,
+    }
+    // Maps and programs answer the same command with structures of their own; only a link has this file name.
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", link.as_raw_fd()))?;
+    if !name.as_os_str().as_bytes().starts_with(b"anon_inode:bpf_link")
+        && !name.as_os_str().as_bytes().starts_with(b"anon_inode:bpf-link")
+    {
+        return Err(io::Error::other("it is not a BPF link"));
+    }
+    let mut info = Info::default();
+    let mut attributes = Attributes {
+        fd: link.as_raw_fd(),
+        length: size_of::<Info>() as u32,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    // SAFETY: laid out as `info`, and its pointer is to as many bytes as it says.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+    let Info { link_type, id, program, interface, .. } = info;
+    Ok((link_type == LINK_XDP).then_some(LinkInfo { id, program, interface }))
+}
+
+#[repr(C)]
+struct PathAttributes {
+    path: u64,
+    fd: i32,
+    flags: u32,
+}
+
+/// Pins an object in a BPF file system.
+pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = PathAttributes { path: path.as_ptr() as u64, fd: fd.as_raw_fd(), flags: 0 };
+    // SAFETY: laid out as `pathname`, `bpf_fd`, `file_flags`; the path outlives the call.
+    unsafe { bpf(BPF_OBJ_PIN, &mut attributes) }.map(|_| ())
+}
+
+fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = PathAttributes { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: as above.
+    unsafe { bpf_fd(BPF_OBJ_GET, &mut attributes) }
+}

@@ -1,0 +1,166 @@
+//! Loading: tables and the kernel half's object file become a program in the kernel, not yet attached.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Map, MapData, MapError},
+    programs::{ProgramError, Xdp},
+};
+use icmp_common::{
+    Plain,
+    config::Config,
+    tables::{Chunk4, Line6, Range6},
+};
+
+use super::error::{Doing as _, Error};
+use crate::policy::compile::Tables;
+
+/// A loaded program with its maps. Dropping it unloads it, unless a link holds it.
+pub struct Program {
+    object: Ebpf,
+}
+
+impl Program {
+    /// Loads `object` with `tables`. With `counters`, a pin that [`super::pins::Pins::has_counters`] has checked,
+    /// it goes on counting there. The verifier's log, should it have one to tell, goes to `verifier_log`.
+    pub fn load(
+        object: &[u8],
+        tables: &Tables,
+        counters: Option<&Path>,
+        verifier_log: &Path,
+    ) -> Result<Self, Error> {
+        let config = Config::bytes(std::slice::from_ref(&tables.config));
+        let mut loader = EbpfLoader::new();
+        loader
+            // The object has no relocations against the kernel's own types: its BTF need not be read.
+            .btf(None)
+            .override_global("CONFIG", config, true)
+            .map_max_entries("DST4", tables.chunks4.len() as u32)
+            .map_max_entries("DST6_INDEX", tables.index6.len() as u32)
+            .map_max_entries("DST6_RANGES", tables.ranges6.len() as u32);
+        if let Some(path) = counters {
+            loader.map_pin_path("COUNTERS", path);
+        }
+        let mut program =
+            Self { object: loader.load(object).map_err(|error| load_failed(error, verifier_log))? };
+        program.fill::<Chunk4>("DST4", &tables.chunks4)?;
+        program.fill::<Line6>("DST6_INDEX", &tables.index6)?;
+        program.fill::<Range6>("DST6_RANGES", &tables.ranges6)?;
+        program.xdp()?.load().map_err(|error| program_failed(error, verifier_log))?;
+        Ok(program)
+    }
+
+    /// Its file descriptor, for attaching it.
+    pub fn fd(&mut self) -> Result<BorrowedFd<'_>, Error> {
+        let fd = self.xdp()?.fd().map_err(|error| Error::Load(error.to_string()))?;
+        Ok(fd.as_fd())
+    }
+
+    /// Its id in the kernel.
+    pub fn id(&mut self) -> Result<u32, Error> {
+        let info = self.xdp()?.info().map_err(|error| Error::Load(error.to_string()))?;
+        Ok(info.id())
+    }
+
+    /// The program itself, for test runs.
+    pub fn xdp(&mut self) -> Result<&mut Xdp, Error> {
+        let program = self.object.program_mut("icmpctl").ok_or_else(|| missing("program icmpctl"))?;
+        program.try_into().map_err(|error: ProgramError| Error::Load(error.to_string()))
+    }
+
+    /// Pins its counters.
+    pub fn pin_counters(&mut self, path: &Path) -> Result<(), Error> {
+        let counters = self.map("COUNTERS")?;
+        super::bpf::pin(counters.fd().as_fd(), path).doing(|| format!("pinning {}", path.display()))
+    }
+
+    /// The map of its counters.
+    pub fn counters(&mut self) -> Result<&MapData, Error> {
+        self.map("COUNTERS")
+    }
+
+    fn map(&mut self, name: &str) -> Result<&MapData, Error> {
+        match self.object.map(name).ok_or_else(|| missing(name))? {
+            Map::Array(map) | Map::PerCpuArray(map) => Ok(map),
+            _ => Err(missing(name)),
+        }
+    }
+
+    /// Copies a table into its map through memory: a million cells are one copy, not a million system calls.
+    fn fill<T: Plain>(&mut self, name: &str, values: &[T]) -> Result<(), Error> {
+        const { assert!(size_of::<T>().is_multiple_of(8), "array values are 8 bytes apart") };
+        let doing = || format!("filling the map {name}");
+        let bytes = T::bytes(values);
+        let map = self.map(name)?;
+        // SAFETY: the map is ours alone; no other process maps it, and the program is not loaded yet.
+        let mapped =
+            unsafe { memmap2::MmapOptions::new().len(bytes.len()).map_mut(map.fd().as_fd().as_raw()) };
+        let mut mapped = mapped.doing(doing)?;
+        mapped.copy_from_slice(bytes);
+        Ok(())
+    }
+}
+
+/// What memmap2 takes for a file.
+trait AsRaw {
+    fn as_raw(&self) -> i32;
+}
+
+impl AsRaw for BorrowedFd<'_> {
+    fn as_raw(&self) -> i32 {
+        use std::os::fd::AsRawFd as _;
+        self.as_raw_fd()
+    }
+}
+
+fn missing(what: &str) -> Error {
+    Error::Load(format!("{what} is missing from the object file"))
+}
+
+fn load_failed(error: EbpfError, verifier_log: &Path) -> Error {
+    match error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) => refused("create BPF maps", io_error),
+        EbpfError::ProgramError(error) => program_failed(error, verifier_log),
+        error => Error::Load(chain(&error)),
+    }
+}
+
+fn program_failed(error: ProgramError, verifier_log: &Path) -> Error {
+    match error {
+        ProgramError::LoadError { io_error, verifier_log: log } => {
+            let log = log.to_string();
+            if log.trim().is_empty() {
+                return refused("load XDP programs", io_error);
+            }
+            match fs::write(verifier_log, log) {
+                Ok(()) => Error::Verifier { error: io_error, log: verifier_log.to_owned() },
+                Err(error) => Error::System { what: format!("writing {}", verifier_log.display()), error },
+            }
+        }
+        ProgramError::SyscallError(error) => refused("load XDP programs", error.io_error),
+        error => Error::Load(chain(&error)),
+    }
+}
+
+/// A refusal without a word from the verifier: privileges, limits, or a kernel that does not know the command.
+fn refused(what: &'static str, error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS | libc::EINVAL) => Error::OldKernel { what, error },
+        _ => Error::System { what: format!("asking the kernel to {what}"), error },
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

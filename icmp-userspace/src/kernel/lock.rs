@@ -1,0 +1,61 @@
+//! The lock that keeps two commands from changing one interface at once.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _, Write as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::error::{Doing as _, Error};
+
+/// A held lock; dropping it releases it and removes its file.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock at `path`, or says who holds it. `interface` is for the message alone.
+    pub fn take(path: &Path, interface: &str) -> Result<Self, Error> {
+        let doing = || format!("locking {}", path.display());
+        loop {
+            let mut file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(path)
+                .doing(doing)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let mut holder = String::new();
+                    file.take(200).read_to_string(&mut holder).doing(doing)?;
+                    let holder = holder.trim().to_owned();
+                    return Err(Error::Locked { interface: interface.to_owned(), holder });
+                }
+                Err(error) => return Err(error).doing(doing),
+            }
+            // Who held it before may have removed the file between our opening and our locking it.
+            let inode = file.metadata().doing(doing)?.ino();
+            if fs::metadata(path).is_ok_and(|now| now.ino() == inode) {
+                file.set_len(0).doing(doing)?;
+                file.rewind().doing(doing)?;
+                let command = std::env::args().nth(1).unwrap_or_default();
+                writeln!(file, "pid {}, icmpctl {command}", std::process::id()).doing(doing)?;
+                return Ok(Self { path: path.to_owned(), _file: file });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Still locked: whoever waits for it sees that the file is gone. If it can't be removed it does no harm.
+        let _ = fs::remove_file(&self.path);
+    }
+}

@@ -1,0 +1,163 @@
+//! Pins: what keeps a program attached and its counters alive when no process holds them.
+//!
+//! `<bpffs>/icmpctl/v<ABI>/<interface>/{link,counters}`. The interface's name there is made of the number of its
+//! network namespace and its own, because names are neither unique across namespaces nor constant.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::maps::{MapInfo, MapType};
+use icmp_common::{ABI_VERSION, counters::Counters};
+use rustix::fs::statfs;
+
+use super::{
+    bpf::XdpLink,
+    error::{Doing as _, Error},
+    namespace,
+};
+
+/// Where BPF file systems are mounted by custom.
+pub const BPFFS: &str = "/sys/fs/bpf";
+
+/// `BPF_FS_MAGIC` of `linux/magic.h`.
+const BPF_FS: i64 = 0xcafe_4a11;
+
+/// The directory of one interface's pins; it need not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pins {
+    root: PathBuf,
+    key: String,
+}
+
+impl Pins {
+    /// The pins of an interface of the current network namespace in the BPF file system at `bpffs`.
+    pub fn of(bpffs: &Path, interface: u32) -> Result<Self, Error> {
+        require_bpffs(bpffs)?;
+        let key = format!("netns{}-if{interface}", namespace::current()?);
+        Ok(Self { root: root(bpffs), key })
+    }
+
+    /// The pins of all interfaces of the current network namespace.
+    pub fn all(bpffs: &Path) -> Result<Vec<(u32, Self)>, Error> {
+        require_bpffs(bpffs)?;
+        let prefix = format!("netns{}-if", namespace::current()?);
+        let root = root(bpffs);
+        let entries = match fs::read_dir(&root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).doing(|| format!("listing {}", root.display())),
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let mut all: Vec<_> = names
+            .filter_map(|key| {
+                let interface = key.strip_prefix(&prefix)?.parse().ok()?;
+                Some((interface, Self { root: root.clone(), key }))
+            })
+            .collect();
+        all.sort_unstable_by_key(|(interface, _)| *interface);
+        Ok(all)
+    }
+
+    /// What stands for the interface in names of files.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.root.join(&self.key)
+    }
+
+    /// The pin of the link.
+    #[must_use]
+    pub fn link(&self) -> PathBuf {
+        self.directory().join("link")
+    }
+
+    /// The pin of the counters.
+    #[must_use]
+    pub fn counters(&self) -> PathBuf {
+        self.directory().join("counters")
+    }
+
+    /// Makes the directory.
+    pub fn create(&self) -> Result<(), Error> {
+        fs::create_dir_all(self.directory()).doing(|| format!("making {}", self.directory().display()))
+    }
+
+    /// Opens the pinned link, if there is one; what is pinned there but can't be ours is an error.
+    pub fn open_link(&self, interface: u32) -> Result<Option<XdpLink>, Error> {
+        let path = self.link();
+        if !exists(&path)? {
+            return Ok(None);
+        }
+        let foreign = |why: String| Error::ForeignPin { path: path.clone(), why };
+        let link = XdpLink::open(&path).map_err(|error| foreign(format!("opening it: {error}")))?;
+        let info = link.info().map_err(|error| foreign(error.to_string()))?;
+        // 0: the interface went away, and another one may have got its number since.
+        if info.interface != interface && info.interface != 0 {
+            return Err(foreign(format!("it is attached to interface {}", info.interface)));
+        }
+        Ok((info.interface == interface).then_some(link))
+    }
+
+    /// Whether counters are pinned; what is pinned there but can't be ours is an error.
+    pub fn has_counters(&self) -> Result<bool, Error> {
+        let path = self.counters();
+        if !exists(&path)? {
+            return Ok(false);
+        }
+        let foreign = |why: String| Error::ForeignPin { path: path.clone(), why };
+        let info = MapInfo::from_pin(&path).map_err(|error| foreign(format!("opening it: {error}")))?;
+        let found = (info.map_type().ok(), info.key_size(), info.value_size(), info.max_entries());
+        let expected = (Some(MapType::PerCpuArray), 4, size_of::<Counters>() as u32, 1);
+        if found == expected { Ok(true) } else { Err(foreign("it is not a map of counters".to_owned())) }
+    }
+
+    /// Whether there are any pins, or what is left of them.
+    pub fn exist(&self) -> Result<bool, Error> {
+        exists(&self.directory())
+    }
+
+    /// Removes the pin of the link.
+    pub fn remove_link(&self) -> Result<(), Error> {
+        remove_pin(&self.link())
+    }
+
+    /// Removes the pins and their directory. What is not a pin of ours stays, and with it the directory.
+    pub fn remove(&self) -> Result<(), Error> {
+        remove_pin(&self.link())?;
+        remove_pin(&self.counters())?;
+        let directory = self.directory();
+        ignore_missing(fs::remove_dir(&directory)).doing(|| format!("removing {}", directory.display()))?;
+        // The directories above are everybody's: they go with the last interface.
+        let _ = fs::remove_dir(&self.root);
+        let _ = self.root.parent().map(fs::remove_dir);
+        Ok(())
+    }
+}
+
+fn root(bpffs: &Path) -> PathBuf {
+    bpffs.join("icmpctl").join(format!("v{ABI_VERSION}"))
+}
+
+fn exists(path: &Path) -> Result<bool, Error> {
+    path.try_exists().doing(|| format!("looking for {}", path.display()))
+}
+
+fn remove_pin(path: &Path) -> Result<(), Error> {
+    ignore_missing(fs::remove_file(path)).doing(|| format!("removing the pin {}", path.display()))
+}
+
+fn ignore_missing(outcome: io::Result<()>) -> io::Result<()> {
+    outcome.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+fn require_bpffs(path: &Path) -> Result<(), Error> {
+    match statfs(path) {
+        Ok(status) if status.f_type == BPF_FS => Ok(()),
+        _ => Err(Error::NoBpffs { path: path.to_owned() }),
+    }
+}

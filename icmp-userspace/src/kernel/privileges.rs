@@ -1,0 +1,42 @@
+//! Whether this process may do what it is about to do; asked first, so that nothing is left half done.
+
+use rustix::thread::{CapabilitySet, capabilities};
+
+use super::error::{Doing as _, Error};
+
+/// What loading and attaching need; CAP_SYS_ADMIN stands in for the two newer ones (capabilities(7)).
+const NEEDED: [(CapabilitySet, &str); 3] = [
+    (CapabilitySet::BPF, "CAP_BPF"),
+    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+    (CapabilitySet::PERFMON, "CAP_PERFMON"),
+];
+
+/// Refuses to go on without the capabilities that BPF and XDP need.
+pub fn check() -> Result<(), Error> {
+    let effective =
+        capabilities(None).doing(|| "asking for this process's capabilities".to_owned())?.effective;
+    let missing = missing(effective);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Privileges { needed: "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", missing: missing.join(", ") })
+}
+
+fn missing(effective: CapabilitySet) -> Vec<&'static str> {
+    let admin = effective.contains(CapabilitySet::SYS_ADMIN);
+    let lacks =
+        |needed: CapabilitySet| !(effective.contains(needed) || admin && needed != CapabilitySet::NET_ADMIN);
+    NEEDED.iter().filter(|(needed, _)| lacks(*needed)).map(|(_, name)| *name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sys_admin_stands_in_for_bpf_and_perfmon_alone() {
+        assert_eq!(missing(CapabilitySet::SYS_ADMIN), ["CAP_NET_ADMIN"]);
+        assert_eq!(missing(CapabilitySet::NET_ADMIN), ["CAP_BPF", "CAP_PERFMON"]);
+        assert!(missing(CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN).is_empty());
+    }
+}

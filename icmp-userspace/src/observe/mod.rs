@@ -1,0 +1,3 @@
+//! What the program counted, as people and programs want to read it.
+
+pub mod counters;
