@@ -272,9 +272,7 @@ impl Attachment {
             (State::Stale, _) => Some(format!(
                 "{name}: pins are left over, nothing is attached. `icmpctl detach {name}` removes them"
             )),
-            (State::Attached, Some(why)) => {
-                Some(format!("{name}: generic mode, because native mode was refused: {why}"))
-            }
+            (State::Attached, Some(why)) => Some(format!("{name}: generic mode, not native: {why}")),
             (State::Attached, None) => None,
         }
     }
@@ -370,6 +368,12 @@ fn create_link(
 ) -> Result<(XdpLink, Option<String>), Error> {
     let why = match mode {
         Mode::Generic => None,
+        // The veth driver drops such replies without a word (Linux, drivers/net/veth.c: veth_xdp_xmit).
+        Mode::Auto if interface.is_veth => Some(
+            "it is a veth, whose other end takes replies sent natively only if a native XDP program is attached there, \
+             too; if so, choose --mode native"
+                .to_owned(),
+        ),
         Mode::Auto | Mode::Native => match XdpLink::create(program.fd()?, interface.index, FLAG_NATIVE) {
             Ok(link) => return Ok((link, None)),
             Err(error) if !driver_refuses(&error) => return Err(attach_failed(interface, "native", error)),

@@ -9,7 +9,7 @@ use std::{
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
-    link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached},
+    link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
 };
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::time::{sleep, timeout};
@@ -28,6 +28,8 @@ pub struct Interface {
     pub mac: [u8; 6],
     /// Its MTU in bytes.
     pub mtu: u32,
+    /// Whether it is one end of a veth pair.
+    pub is_veth: bool,
     /// The XDP program that is attached to it, ours or not.
     pub xdp: Option<AttachedXdp>,
 }
@@ -178,18 +180,19 @@ fn broadcast(message: &AddressMessage) -> Option<Ipv4Addr> {
 
 fn interface(message: &LinkMessage) -> Result<Interface, Error> {
     let mut name = String::new();
-    let (mut mac, mut mtu, mut xdp) = (None, 0, None);
+    let (mut mac, mut mtu, mut is_veth, mut xdp) = (None, 0, false, None);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(value) => name.clone_from(value),
             LinkAttribute::Address(bytes) => mac = <[u8; 6]>::try_from(&**bytes).ok(),
             LinkAttribute::Mtu(value) => mtu = *value,
+            LinkAttribute::LinkInfo(infos) => is_veth = infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
             LinkAttribute::Xdp(attributes) => xdp = attached(attributes),
             _ => {}
         }
     }
     let Some(mac) = mac else { return Err(Error::NotEthernet { name }) };
-    Ok(Interface { index: message.header.index, name, mac, mtu, xdp })
+    Ok(Interface { index: message.header.index, name, mac, mtu, is_veth, xdp })
 }
 
 fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
