@@ -15,11 +15,11 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, bpffs: &Path) -> anyhow::Result<()> {
-        super::output::log_to_stderr();
+        super::output::log_to_stderr(false);
         let policy = self.settings.policy()?;
         let options = self.settings.options(false)?;
         let netlink = Netlink::open()?;
-        let site = Site::lock(&netlink, &self.settings.interface, bpffs).await?;
+        let site = Site::lock(&netlink, &self.settings.interface, bpffs, options.force).await?;
         let (outcome, _) = settings::attach(&netlink, &site, &policy, &options).await?;
         settings::announce(&site, &outcome);
         Ok(())

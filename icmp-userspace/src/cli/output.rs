@@ -29,8 +29,22 @@ pub(super) fn columns<const N: usize>(rows: &[[String; N]], right: &[usize]) -> 
     Ok(())
 }
 
-/// Sends the log to stderr, from level "info" on unless `RUST_LOG` says otherwise.
-pub(super) fn log_to_stderr() {
+/// Sends the log to stderr, from level "info" on unless `RUST_LOG` says otherwise. With `times`, for a process that
+/// stays, each line begins with the time, unless the journal notes it itself.
+pub(super) fn log_to_stderr(times: bool) {
     let environment = env_logger::Env::default().default_filter_or("info,netlink_proto=error,aya=error");
-    env_logger::Builder::from_env(environment).format_target(false).init();
+    let times = times && std::env::var_os("JOURNAL_STREAM").is_none();
+    env_logger::Builder::from_env(environment)
+        .format(move |out, record| {
+            if times {
+                write!(out, "{} ", out.timestamp_seconds())?;
+            }
+            let level = match record.level() {
+                log::Level::Error => "error: ",
+                log::Level::Warn => "warning: ",
+                _ => "",
+            };
+            writeln!(out, "icmpctl: {level}{}", record.args())
+        })
+        .init();
 }

@@ -30,7 +30,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     pub(super) async fn run(&self, bpffs: &Path) -> anyhow::Result<()> {
-        super::output::log_to_stderr();
+        super::output::log_to_stderr(true);
         let policy = self.settings.policy()?;
         let options = self.settings.options(true)?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listening to SIGINT")?;
@@ -38,7 +38,7 @@ impl Arguments {
         let netlink = Netlink::open()?;
         // Listening begins before the first look, so that no change is missed between them.
         let mut watch = Watch::open()?;
-        let site = Site::lock(&netlink, &self.settings.interface, bpffs).await?;
+        let site = Site::lock(&netlink, &self.settings.interface, bpffs, options.force).await?;
         let (outcome, mut known) = settings::attach(&netlink, &site, &policy, &options).await?;
         settings::announce(&site, &outcome);
         let name = &site.interface.name;

@@ -77,9 +77,7 @@ pub(super) async fn attach(
     let outcome = site.attach(netlink, super::OBJECT, &tables, options).await?;
     let name = &site.interface.name;
     if let Some(why) = &outcome.why_generic {
-        log::warn!(
-            "{name} refuses native mode ({why}): running in generic mode, at several times the cost a packet"
-        );
+        log::warn!("{name} runs in generic mode, at several times the cost a packet: {why}");
     }
     if policy.respond.own && interface.addresses.is_empty() {
         let follow = if options.follows { "; addresses that it gets will be" } else { "" };

@@ -10,6 +10,7 @@ use std::{
 };
 
 use aya::programs::loaded_programs;
+use rustix::thread::CapabilitySet;
 use serde::Serialize;
 
 use super::{
@@ -75,9 +76,11 @@ pub struct Site {
 }
 
 impl Site {
-    /// Locks an interface.
-    pub async fn lock(netlink: &Netlink, name: &str, bpffs: &Path) -> Result<Self, Error> {
+    /// Locks an interface. Capabilities that changing it does not take are given up; one of them is only needed
+    /// to find somebody else's link, with `force`.
+    pub async fn lock(netlink: &Netlink, name: &str, bpffs: &Path, force: bool) -> Result<Self, Error> {
         privileges::check()?;
+        privileges::drop_others(if force { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() })?;
         let interface = netlink.by_name(name).await?;
         let pins = Pins::of(bpffs, interface.index)?;
         let files = Files::of(pins.key())?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     path::Path,
 };
 
@@ -74,17 +74,19 @@ impl Program {
     }
 
     /// Pins its counters.
-    pub fn pin_counters(&mut self, path: &Path) -> Result<(), Error> {
+    pub fn pin_counters(&self, path: &Path) -> Result<(), Error> {
         let counters = self.map("COUNTERS")?;
         super::bpf::pin(counters.fd().as_fd(), path).doing(|| format!("pinning {}", path.display()))
     }
 
     /// The map of its counters.
-    pub fn counters(&mut self) -> Result<&MapData, Error> {
-        self.map("COUNTERS")
+    pub fn counters(&self) -> Result<MapData, Error> {
+        let fd = self.map("COUNTERS")?.fd().as_fd().try_clone_to_owned();
+        let fd = fd.doing(|| "opening the counters once more".to_owned())?;
+        MapData::from_fd(fd).map_err(|error| Error::Load(chain(&error)))
     }
 
-    fn map(&mut self, name: &str) -> Result<&MapData, Error> {
+    fn map(&self, name: &str) -> Result<&MapData, Error> {
         match self.object.map(name).ok_or_else(|| missing(name))? {
             Map::Array(map) | Map::PerCpuArray(map) => Ok(map),
             _ => Err(missing(name)),
@@ -92,29 +94,17 @@ impl Program {
     }
 
     /// Copies a table into its map through memory: a million cells are one copy, not a million system calls.
-    fn fill<T: Plain>(&mut self, name: &str, values: &[T]) -> Result<(), Error> {
+    fn fill<T: Plain>(&self, name: &str, values: &[T]) -> Result<(), Error> {
         const { assert!(size_of::<T>().is_multiple_of(8), "array values are 8 bytes apart") };
         let doing = || format!("filling the map {name}");
         let bytes = T::bytes(values);
         let map = self.map(name)?;
+        let fd = map.fd().as_fd().as_raw_fd();
         // SAFETY: the map is ours alone; no other process maps it, and the program is not loaded yet.
-        let mapped =
-            unsafe { memmap2::MmapOptions::new().len(bytes.len()).map_mut(map.fd().as_fd().as_raw()) };
+        let mapped = unsafe { memmap2::MmapOptions::new().len(bytes.len()).map_mut(fd) };
         let mut mapped = mapped.doing(doing)?;
         mapped.copy_from_slice(bytes);
         Ok(())
-    }
-}
-
-/// What memmap2 takes for a file.
-trait AsRaw {
-    fn as_raw(&self) -> i32;
-}
-
-impl AsRaw for BorrowedFd<'_> {
-    fn as_raw(&self) -> i32 {
-        use std::os::fd::AsRawFd as _;
-        self.as_raw_fd()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether this process may do what it is about to do; asked first, so that nothing is left half done.
 
-use rustix::thread::{CapabilitySet, capabilities};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use super::error::{Doing as _, Error};
 
@@ -20,6 +20,22 @@ pub fn check() -> Result<(), Error> {
         return Ok(());
     }
     Err(Error::Privileges { needed: "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", missing: missing.join(", ") })
+}
+
+/// Gives up every capability that is not needed from here on; `others` stay besides.
+pub fn drop_others(others: CapabilitySet) -> Result<(), Error> {
+    let doing = || "giving up capabilities that are not needed".to_owned();
+    let held = capabilities(None).doing(doing)?;
+    let needed = NEEDED.iter().fold(others, |sum, (needed, _)| sum | *needed);
+    // Where an older system knows only CAP_SYS_ADMIN, it has to stay.
+    let needed =
+        if held.effective.contains(CapabilitySet::BPF) { needed } else { needed | CapabilitySet::SYS_ADMIN };
+    let sets = CapabilitySets {
+        effective: held.effective & needed,
+        permitted: held.permitted & needed,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets).doing(doing)
 }
 
 fn missing(effective: CapabilitySet) -> Vec<&'static str> {

@@ -21,15 +21,14 @@ struct Value(Counters);
 // SAFETY: arrays of integers, without padding: any bytes are a value.
 unsafe impl Pod for Value {}
 
-/// Reads the counters that are pinned at `path`; all of a CPU's at one moment.
+/// Reads the counters that are pinned at `path`.
 pub fn read_pinned(path: &Path) -> Result<Counters, MapError> {
-    read(&MapData::from_pin(path)?)
+    read(MapData::from_pin(path)?)
 }
 
-/// Reads counters from their map.
-pub fn read(map: &MapData) -> Result<Counters, MapError> {
-    let map = Map::PerCpuArray(MapData::from_id(map.info()?.id())?);
-    let values = PerCpuArray::<_, Value>::try_from(map)?.get(&0, 0)?;
+/// Reads counters from their map: all CPUs' in one system call, and added up.
+pub fn read(map: MapData) -> Result<Counters, MapError> {
+    let values = PerCpuArray::<_, Value>::try_from(Map::PerCpuArray(map))?.get(&0, 0)?;
     let mut sum = Counters::ZERO;
     for Value(counters) in values.iter() {
         sum.add(counters);
