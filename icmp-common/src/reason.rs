@@ -106,6 +106,6 @@ reasons! {
     BadHeaderChecksum = 15, Malformed, "bad-header-checksum", "Echo request whose IPv4 header checksum is wrong: dropped.";
     /// RFC 1122 3.2.2, RFC 4443 2.3; not looked at with `verify-checksum = false`.
     BadChecksum = 16, Malformed, "bad-checksum", "Echo request whose ICMP checksum is wrong: dropped.";
-    /// More than the kernel's verifier lets a program look at; only a checksum needs it to.
-    TooLong = 17, Pass, "too-long", "Echo request of more than 65,280 bytes, whose checksum can't be verified here: left to the stack.";
+    /// Longer than any Ethernet frame; the program looks at no more than that to verify a checksum.
+    TooLong = 17, Pass, "too-long", "Echo request of more than 16,320 bytes, too long to verify its checksum here: left to the stack.";
 }

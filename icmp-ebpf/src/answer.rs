@@ -77,11 +77,9 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
     message: Message,
 ) -> Reason {
     let Some(packet) = frame.read::<Packet<Ip>>(message.ip) else { return Reason::BadHeader };
-    if packet.icmp.icmp_type != Ip::ECHO.request {
-        return Reason::OtherType;
-    }
-    if packet.icmp.code != 0 {
-        return Reason::OtherCode;
+    if packet.icmp.type_and_code() != [Ip::ECHO.request, 0] {
+        let other_type = packet.icmp.icmp_type != Ip::ECHO.request;
+        return if other_type { Reason::OtherType } else { Reason::OtherCode };
     }
     if !state.enabled() {
         return Reason::AnswersOff;
@@ -104,7 +102,7 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
     let mut reply_checksum = packet.icmp.checksum_as(Ip::ECHO.reply);
     // Without a pseudo-header a result of 0 is ambiguous (see `checksum::update`); then the message has to be
     // looked at in any case.
-    let ambiguous = !Ip::PSEUDO_HEADER && reply_checksum == 0;
+    let ambiguous = !Ip::PSEUDO_HEADER && reply_checksum == [0, 0];
     if state.verify_checksum() || ambiguous {
         let pseudo_header = packet.ip.pseudo_header_sum();
         let at = message.ip + size_of::<Ip>();
@@ -116,7 +114,7 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
         // Type and checksum are the only words of the request that are not zero: all that the reply's checksum
         // covers is zero, and the checksum of that is 0xffff.
         if ambiguous && sum == checksum::sum(&[Ip::ECHO.request, 0, 0xf7, 0xff]) {
-            reply_checksum = 0xffff;
+            reply_checksum = [0xff, 0xff];
         }
     }
     let next_hop = match next_hop::<Ip, _, _>(frame, state, message) {

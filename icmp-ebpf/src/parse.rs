@@ -70,22 +70,14 @@ fn parse_ipv4<F: Frame>(frame: &F, ip: usize) -> Parsed {
         return Parsed::NotOurs;
     }
     let total_length = header.total_length();
-    if header.version_ihl() != ipv4::PLAIN {
-        return parse_ipv4_unusual(frame, ip, header);
+    let plain = header.version_ihl() == ipv4::PLAIN && !header.is_fragment();
+    if plain && total_length >= ipv4::HEADER + icmp::HEADER && frame.holds(ip, total_length) {
+        return Parsed::Ipv4(Message { ip });
     }
-    if total_length < ipv4::HEADER || !frame.holds(ip, total_length) {
-        return Parsed::Broken(Family::Ipv4);
-    }
-    if header.is_fragment() {
-        return Parsed::Aside(Family::Ipv4, Reason::Fragment);
-    }
-    if total_length < ipv4::HEADER + icmp::HEADER {
-        return Parsed::Broken(Family::Ipv4);
-    }
-    Parsed::Ipv4(Message { ip })
+    parse_ipv4_unusual(frame, ip, header)
 }
 
-/// A header with options, or one that is none: version and header length are not those of a plain one.
+/// What is not a whole message behind a plain header: options, a fragment, or broken.
 #[inline(always)]
 fn parse_ipv4_unusual<F: Frame>(frame: &F, ip: usize, header: &Ipv4) -> Parsed {
     let total_length = header.total_length();

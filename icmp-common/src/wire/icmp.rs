@@ -36,27 +36,27 @@ pub const ECHO4: Echo = Echo { request: 8, reply: 0 };
 pub const ECHO6: Echo = Echo { request: 128, reply: 129 };
 
 impl Icmp {
-    /// The checksum, in host order.
+    /// Type and code.
     #[inline(always)]
     #[must_use]
-    pub const fn checksum(&self) -> u16 {
-        u16::from_be_bytes(self.checksum)
+    pub const fn type_and_code(&self) -> [u8; 2] {
+        [self.icmp_type, self.code]
     }
 
-    /// The checksum that is right once the type has become `icmp_type`; see [`checksum::update`] for its one
-    /// ambiguous result, 0.
+    /// The checksum that is right once the type has become `icmp_type`, as it stands in a frame; see
+    /// [`checksum::update`] for its one ambiguous result, 0.
     #[inline(always)]
     #[must_use]
-    pub const fn checksum_as(&self, icmp_type: u8) -> u16 {
-        let old = u16::from_be_bytes([self.icmp_type, self.code]);
-        let new = u16::from_be_bytes([icmp_type, self.code]);
-        checksum::update(self.checksum(), old, new)
+    pub const fn checksum_as(&self, icmp_type: u8) -> [u8; 2] {
+        let old = u16::from_ne_bytes([self.icmp_type, self.code]);
+        let new = u16::from_ne_bytes([icmp_type, self.code]);
+        checksum::update(u16::from_ne_bytes(self.checksum), old, new).to_ne_bytes()
     }
 
-    /// Sets the type, and the checksum (host order) that goes with it.
+    /// Sets the type, and the checksum that goes with it.
     #[inline(always)]
-    pub const fn set_type(&mut self, icmp_type: u8, checksum: u16) {
+    pub const fn set_type(&mut self, icmp_type: u8, checksum: [u8; 2]) {
         self.icmp_type = icmp_type;
-        self.checksum = checksum.to_be_bytes();
+        self.checksum = checksum;
     }
 }

@@ -90,9 +90,9 @@ impl Ipv4 {
     /// Sets the time to live and keeps the header checksum right.
     #[inline(always)]
     pub const fn set_ttl(&mut self, ttl: u8) {
-        let old = u16::from_be_bytes([self.ttl, self.protocol]);
-        let new = u16::from_be_bytes([ttl, self.protocol]);
-        self.checksum = checksum::update(u16::from_be_bytes(self.checksum), old, new).to_be_bytes();
+        let old = u16::from_ne_bytes([self.ttl, self.protocol]);
+        let new = u16::from_ne_bytes([ttl, self.protocol]);
+        self.checksum = checksum::update(u16::from_ne_bytes(self.checksum), old, new).to_ne_bytes();
         self.ttl = ttl;
     }
 

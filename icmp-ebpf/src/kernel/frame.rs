@@ -66,16 +66,16 @@ impl Frame for PacketFrame {
         self.pointer(at).map(|pointer| unsafe { &mut *pointer })
     }
 
-    /// Whole blocks first, then a tail by halves.
+    /// Whole blocks first, then a tail by halves, each of which begins where the larger ones have left off.
     ///
-    /// Between them pointers and length are read anew. What the verifier knew of the old ones depends on how many
-    /// blocks there were; of the new ones it knows the same in each case, so it walks the tail, and all that
-    /// comes after, once and not a thousand times.
+    /// Between them pointers and length are read anew, and places in the tail are computed from the length and not
+    /// by counting up. What the verifier knows of them is then the same however many blocks there were and
+    /// whichever halves there are, so it walks what follows once and not once for each combination.
     #[inline(always)]
     fn sum(&mut self, at: usize, length: impl Fn(&Self) -> Option<usize>) -> Option<u64> {
         let mut sum = 0;
         let mut block = at;
-        let blocks_end = at + whole_blocks(bounded(length(self)?)?);
+        let blocks_end = at + whole(bounded(length(self)?)?, BLOCK);
         for _ in 0..MAX_BLOCKS {
             if block >= blocks_end {
                 break;
@@ -85,30 +85,24 @@ impl Frame for PacketFrame {
         }
         self.renew();
         let length = bounded(length(self)?)?;
-        let mut tail = at + whole_blocks(length);
         if length & 32 != 0 {
-            sum += self.words::<8>(tail)?;
-            tail += 32;
+            sum += self.words::<8>(at + whole(length, 64))?;
         }
         if length & 16 != 0 {
-            sum += self.words::<4>(tail)?;
-            tail += 16;
+            sum += self.words::<4>(at + whole(length, 32))?;
         }
         if length & 8 != 0 {
-            sum += self.words::<2>(tail)?;
-            tail += 8;
+            sum += self.words::<2>(at + whole(length, 16))?;
         }
         if length & 4 != 0 {
-            sum += self.words::<1>(tail)?;
-            tail += 4;
+            sum += self.words::<1>(at + whole(length, 8))?;
         }
         if length & 2 != 0 {
-            let [low, high] = self.bytes(tail)?;
+            let [low, high] = self.bytes(at + whole(length, 4))?;
             sum += u64::from(u16::from_ne_bytes([low, high]));
-            tail += 2;
         }
         if length & 1 != 0 {
-            let [last] = self.bytes(tail)?;
+            let [last] = self.bytes(at + whole(length, 2))?;
             sum += u64::from(u16::from_ne_bytes([last, 0]));
         }
         Some(sum)
@@ -121,11 +115,11 @@ fn bounded(length: usize) -> Option<usize> {
     (length <= MAX_SUM).then_some(length)
 }
 
-/// How many bytes of a message make whole blocks. Hidden, because the compiler would otherwise use `|` where an
-/// offset is added, of which the verifier knows less than of `+`.
+/// How many bytes of a message make whole pieces of `size`, a power of two. Hidden, because the compiler would
+/// otherwise use `|` where an offset is added, of which the verifier knows less than of `+`.
 #[inline(always)]
-fn whole_blocks(length: usize) -> usize {
-    hidden(length & !(BLOCK - 1))
+fn whole(length: usize, size: usize) -> usize {
+    hidden(length & !(size - 1))
 }
 
 /// The same number, of which the compiler no longer knows where it came from.
