@@ -12,6 +12,8 @@ mod tools;
 mod userspace;
 mod world;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
@@ -45,8 +47,19 @@ pub(crate) struct Setup {
     no_install: bool,
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().errand {
+fn main() -> ExitCode {
+    match perform(Cli::parse().errand) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain of what was being done; a backtrace of xtask would help nobody.
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(errand: Errand) -> Result<()> {
+    match errand {
         Errand::Setup(setup) => {
             toolchain::ensure(setup)?;
             tools::ensure(setup)
