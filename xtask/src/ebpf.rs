@@ -24,8 +24,8 @@ const EXPECTED: [&str; 1] = ["unstable feature specified for `-Ctarget-feature`"
 pub(crate) struct Objects {
     /// The data path.
     pub(crate) icmpctl: PathBuf,
-    /// Programs that only tests and benchmarks load, if there are any.
-    pub(crate) instruments: Option<PathBuf>,
+    /// The programs with which lab, bench and tests drive and watch it.
+    pub(crate) instruments: PathBuf,
 }
 
 /// Builds the kernel half and puts its object files in their places.
@@ -58,15 +58,12 @@ pub(crate) fn build(toolchain: &Toolchain, warnings: Warnings) -> Result<Objects
     let binaries = cargo_build(&mut cargo, "building the kernel half", warnings, &EXPECTED)
         .with_context(|| format!("with {} and {}", toolchain.rustc.display(), toolchain.linker.display()))?;
     for (binary, object) in OBJECTS {
-        if let Some((_, path)) = binaries.iter().find(|(name, _)| name == binary) {
-            copy_if_changed(path, &directory.join(object))?;
-        }
+        let path = binaries.iter().find(|(name, _)| name == binary).map(|(_, path)| path);
+        let path =
+            path.with_context(|| format!("building the kernel half: cargo reports no binary {binary}"))?;
+        copy_if_changed(path, &directory.join(object))?;
     }
-    let instruments = binaries.iter().any(|(name, _)| name == OBJECTS[1].0);
-    Ok(Objects {
-        icmpctl: directory.join(OBJECTS[0].1),
-        instruments: instruments.then(|| directory.join(OBJECTS[1].1)),
-    })
+    Ok(Objects { icmpctl: directory.join(OBJECTS[0].1), instruments: directory.join(OBJECTS[1].1) })
 }
 
 /// What rustc is told, in cargo's encoding.

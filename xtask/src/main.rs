@@ -3,6 +3,7 @@
 mod apt;
 mod cargo;
 mod ebpf;
+mod lab;
 mod lint;
 mod run;
 mod say;
@@ -31,7 +32,7 @@ enum Errand {
     Setup(Setup),
     /// Build both halves
     Build(userspace::Build),
-    /// Build icmpctl and run it on an interface
+    /// Show icmpctl at work in a lab of network namespaces, or run it on an interface
     Run(run::Run),
     /// Check format, lints and documentation, with warnings denied
     Lint(Setup),
@@ -65,7 +66,7 @@ fn perform(errand: Errand) -> Result<()> {
             tools::ensure(setup)
         }
         Errand::Build(build) => userspace::both_halves(&build).map(drop),
-        Errand::Run(run) => run::on_interface(&run),
+        Errand::Run(run) => run::run(&run),
         Errand::Lint(setup) => lint::all(setup),
         Errand::Test(test) => test::all(&test),
     }

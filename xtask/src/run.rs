@@ -1,6 +1,10 @@
-//! `cargo xtask run`: builds icmpctl and becomes it.
+//! `cargo xtask run`: the lab, or icmpctl on an interface.
 
-use std::{ffi::OsString, os::unix::process::CommandExt as _, process::Command};
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::process::CommandExt as _,
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -8,27 +12,39 @@ use clap::Args;
 use crate::{
     Setup,
     cargo::find,
+    lab,
     userspace::{self, Build},
 };
 
 /// What `cargo xtask run` understands.
 #[derive(Args)]
 pub(crate) struct Run {
-    /// The interface to answer on
+    /// Run on this interface, instead of in a lab
     #[arg(long, value_name = "NAME")]
-    iface: OsString,
+    iface: Option<OsString>,
     /// Build an optimised icmpctl
-    #[arg(long)]
+    #[arg(long, requires = "iface")]
     release: bool,
+    /// Leave the lab up, and say how to play with it and how to remove it
+    #[arg(long, conflicts_with = "iface")]
+    keep: bool,
     #[command(flatten)]
     setup: Setup,
     /// Options for `icmpctl run`
-    #[arg(last = true)]
+    #[arg(last = true, requires = "iface")]
     options: Vec<OsString>,
 }
 
+/// Shows icmpctl at work in the lab, or runs it on the interface that was named.
+pub(crate) fn run(run: &Run) -> Result<()> {
+    match &run.iface {
+        Some(interface) => on_interface(run, interface),
+        None => lab::run(run.setup, run.keep),
+    }
+}
+
 /// Runs `icmpctl run IFACE OPTIONS`, through sudo if we are not root. Returns only if that can't be started.
-pub(crate) fn on_interface(run: &Run) -> Result<()> {
+fn on_interface(run: &Run, interface: &OsStr) -> Result<()> {
     let built = userspace::both_halves(&Build { release: run.release, setup: run.setup })?;
     let mut command = if rustix::process::geteuid().is_root() {
         Command::new(&built.icmpctl)
@@ -39,11 +55,11 @@ pub(crate) fn on_interface(run: &Run) -> Result<()> {
     } else {
         bail!(
             "attaching to {} takes root, and there is no sudo; as root, run: {} run {}",
-            run.iface.display(),
+            interface.display(),
             built.icmpctl.display(),
-            run.iface.display()
+            interface.display()
         );
     };
-    command.arg("run").arg(&run.iface).args(&run.options);
+    command.arg("run").arg(interface).args(&run.options);
     Err(command.exec()).with_context(|| format!("cannot start {command:?}"))
 }

@@ -46,9 +46,7 @@ pub(crate) fn all(test: &Test) -> Result<()> {
         .arg("--")
         .env("ICMPCTL_BIN", built.icmpctl)
         .env("ICMPCTL_OBJECT", built.objects.icmpctl);
-    if let Some(instruments) = built.objects.instruments {
-        cargo.env("ICMPCTL_INSTRUMENTS", instruments);
-    }
+    cargo.env("ICMPCTL_INSTRUMENTS", built.objects.instruments);
     step("running the tests");
     match privileged {
         Ok(()) => run(cargo.arg("--include-ignored").args(&test.arguments), "running the tests (see above)"),

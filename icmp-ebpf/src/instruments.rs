@@ -1,0 +1,169 @@
+//! The instruments with which bench, lab and tests drive and watch the packet path: XDP programs that never run
+//! where packets matter.
+
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    Global,
+    bindings::{xdp_action, xdp_md},
+    btf_maps::{Array, PerCpuArray, ProgramArray},
+    macros::{btf_map, xdp},
+    programs::XdpContext,
+};
+use icmp_common::{
+    Family, checksum,
+    wire::{
+        Wire,
+        ethernet::{self, Ethernet},
+        icmp::{ECHO4, ECHO6, Icmp},
+        ipv4::{self, Ipv4},
+        ipv6::{self, Ipv6},
+    },
+};
+use icmp_ebpf::{Frame, kernel::frame::PacketFrame};
+
+/// How many source addresses [`enter`] and [`generate`] walk over, minus one; the number is a power of two.
+#[unsafe(no_mangle)]
+pub static SOURCES_MASK: Global<u32> = Global::new(0);
+/// Where in the frame the last four bytes of the source address stand. Only read if there are several sources.
+#[unsafe(no_mangle)]
+pub static SOURCE_AT: Global<u32> = Global::new(0);
+/// Where in the frame the checksum stands that covers the source address: the IPv4 header's or ICMPv6's.
+#[unsafe(no_mangle)]
+pub static CHECKSUM_AT: Global<u32> = Global::new(0);
+
+/// How every frame of [`enter`] and [`generate`] begins, with everything that a reply changes in it.
+#[btf_map]
+pub static TEMPLATE: Array<Template, 1> = Array::new();
+/// The program that [`enter`] calls, at index 0.
+#[btf_map]
+pub static PROGRAMS: ProgramArray<1> = ProgramArray::new();
+/// Where the walk over the source addresses is.
+#[btf_map]
+pub static WALK: PerCpuArray<u32, 1> = PerCpuArray::new();
+/// Echo replies that [`sink`] received, by the number of their [`Family`].
+#[btf_map]
+pub static REPLIES: PerCpuArray<u64, 2> = PerCpuArray::new();
+
+/// The first bytes of a frame: up to two VLAN tags and the headers of an ICMPv6 message.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Template {
+    ethernet: Ethernet,
+    rest: [[u8; 8]; 7],
+}
+
+const _: () = assert!(size_of::<Template>() == 70 && align_of::<Template>() == 1);
+// SAFETY: bytes throughout; with alignment 1 there is no padding.
+unsafe impl Wire for Template {}
+
+/// Some bytes of a frame.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Bytes<const N: usize>([u8; N]);
+
+// SAFETY: bytes.
+unsafe impl<const N: usize> Wire for Bytes<N> {}
+
+/// Passes everything. XDP_TX on one end of a veth pair reaches the other end only if that has a program, too.
+#[xdp]
+pub fn pass(_context: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
+}
+
+/// The least that a program which answers has to do, and so the measure for one: exchanges the MAC addresses.
+#[xdp]
+pub fn mac_swap(context: XdpContext) -> u32 {
+    let mut frame = PacketFrame::new(context.ctx);
+    let Some(ethernet) = frame.write::<Ethernet>(0) else { return xdp_action::XDP_ABORTED };
+    (ethernet.source, ethernet.destination) = (ethernet.destination, ethernet.source);
+    xdp_action::XDP_TX
+}
+
+/// Makes the frame the request again that the last round turned into a reply, and calls the program under test.
+#[xdp]
+pub fn enter(context: XdpContext) -> u32 {
+    if write_request(context.ctx).is_some() {
+        // SAFETY: nothing here waits to be dropped.
+        unsafe { PROGRAMS.tail_call(&context, 0) };
+    }
+    xdp_action::XDP_ABORTED
+}
+
+/// Sends a request out of the interface that the test run names. Frames come back from their journey as replies
+/// and are used again as they are, so that this has to write the request anew as well.
+#[xdp]
+pub fn generate(context: XdpContext) -> u32 {
+    match write_request(context.ctx) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// Counts echo replies and drops them; passes everything else.
+#[xdp]
+pub fn sink(context: XdpContext) -> u32 {
+    let Some(family) = echo_reply(&PacketFrame::new(context.ctx)) else { return xdp_action::XDP_PASS };
+    if let Some(count) = REPLIES.get_ptr_mut(family as u32) {
+        // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+        unsafe { *count += 1 };
+    }
+    xdp_action::XDP_DROP
+}
+
+/// Writes the template, and the next source address if there are several.
+#[inline(always)]
+fn write_request(context: *mut xdp_md) -> Option<()> {
+    let mut frame = PacketFrame::new(context);
+    *frame.write::<Template>(0)? = *TEMPLATE.get(0)?;
+    let mask = SOURCES_MASK.load();
+    if mask == 0 {
+        return Some(());
+    }
+    let state = WALK.get_ptr_mut(0)?;
+    // A linear congruential generator (Numerical Recipes, 7.1): its low bits, too, take every value once before
+    // they take one again.
+    // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+    let step = unsafe { &mut *state };
+    *step = step.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    let Bytes(source) = frame.write::<Bytes<4>>(SOURCE_AT.load() as usize)?;
+    let old = u32::from_be_bytes(*source);
+    let new = old & !mask | *step & mask;
+    *source = new.to_be_bytes();
+    let Bytes(sum) = frame.write::<Bytes<2>>(CHECKSUM_AT.load() as usize)?;
+    let upper = checksum::update(u16::from_be_bytes(*sum), (old >> 16) as u16, (new >> 16) as u16);
+    *sum = checksum::update(upper, old as u16, new as u16).to_be_bytes();
+    Some(())
+}
+
+/// The family of an echo reply without VLAN tags, IP options or extension headers.
+#[inline(always)]
+fn echo_reply(frame: &PacketFrame) -> Option<Family> {
+    let ip = size_of::<Ethernet>();
+    match frame.read::<Ethernet>(0)?.ether_type() {
+        ethernet::IPV4 => {
+            let header = frame.read::<Ipv4>(ip)?;
+            let icmp = frame.read::<Icmp>(ip + ipv4::HEADER)?;
+            let plain = header.version_ihl() == ipv4::PLAIN && header.protocol == ipv4::ICMP;
+            (plain && icmp.icmp_type == ECHO4.reply).then_some(Family::Ipv4)
+        }
+        ethernet::IPV6 => {
+            let header = frame.read::<Ipv6>(ip)?;
+            let icmp = frame.read::<Icmp>(ip + ipv6::HEADER)?;
+            (header.next_header == ipv6::ICMPV6 && icmp.icmp_type == ECHO6.reply).then_some(Family::Ipv6)
+        }
+        _ => None,
+    }
+}
+
+/// The licence that the kernel reads.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+pub static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Nothing here panics, and the kernel's verifier would refuse a program that could get here.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

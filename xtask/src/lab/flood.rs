@@ -1,0 +1,238 @@
+//! A flood: echo requests made in the client's driver, as fast as one core makes them, and replies counted there.
+//!
+//! Frames enter through BPF_PROG_TEST_RUN with live frames (Linux 5.18): no socket, no stack, no ping on the
+//! client's side, so the server's work is what is measured. Everything happens on one core.
+
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Ebpf,
+    maps::{Array, PerCpuArray},
+    programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+};
+use icmp_common::{
+    checksum,
+    wire::icmp::{ECHO4, ECHO6},
+};
+use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
+
+use super::network::{
+    CLIENT, CLIENT_END, CLIENT_MAC, CLIENT4, CLIENT6, Network, SERVER, SERVER_END, SERVER_MAC, SERVER4,
+    SERVER6, wait_until,
+};
+use crate::ebpf::Objects;
+
+/// Frames between two looks at whether somebody wants us to end.
+const CHUNK: u32 = 1 << 15;
+/// How long replies may take to arrive once the last request is out.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes at the beginning of a frame that the generator writes anew each time.
+const TEMPLATE: usize = 70;
+
+/// Which family is flooded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flood {
+    /// Echo requests of ICMP.
+    Ipv4,
+    /// Echo requests of ICMPv6.
+    Ipv6,
+}
+
+/// What a flood came to.
+pub(crate) struct Outcome {
+    /// Replies that arrived.
+    pub(crate) replies: u64,
+    /// From the first request to the last reply.
+    pub(crate) time: Duration,
+}
+
+impl Flood {
+    /// The family's name.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "IPv4",
+            Self::Ipv6 => "IPv6",
+        }
+    }
+
+    /// An echo request with 56 bytes of data, from the client's address to the server's.
+    fn request(self) -> Result<Vec<u8>> {
+        let mut message = vec![0; 64];
+        message[4..8].copy_from_slice(&[0x1c, 0x3b, 0, 1]);
+        for (number, byte) in message[8..].iter_mut().enumerate() {
+            *byte = number as u8;
+        }
+        let mut frame = Vec::new();
+        frame.extend(mac(SERVER_MAC)?);
+        frame.extend(mac(CLIENT_MAC)?);
+        let mut sum = 0;
+        match self {
+            Self::Ipv4 => {
+                message[0] = ECHO4.request;
+                frame.extend([0x08, 0x00]);
+                let mut header = vec![0x45, 0, 0, 84, 0x1c, 0x3b, 0x40, 0, 64, 1, 0, 0];
+                header.extend(CLIENT4.parse::<std::net::Ipv4Addr>()?.octets());
+                header.extend(SERVER4.parse::<std::net::Ipv4Addr>()?.octets());
+                let checksum = !checksum::fold(checksum::sum(&header));
+                header[10..12].copy_from_slice(&checksum.to_ne_bytes());
+                frame.extend(header);
+            }
+            Self::Ipv6 => {
+                message[0] = ECHO6.request;
+                frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 64, 58, 64]);
+                let mut addresses = CLIENT6.parse::<std::net::Ipv6Addr>()?.octets().to_vec();
+                addresses.extend(SERVER6.parse::<std::net::Ipv6Addr>()?.octets());
+                sum = checksum::sum(&addresses) + checksum::sum(&[0, 0, 0, 64, 0, 0, 0, 58]);
+                frame.extend(addresses);
+            }
+        }
+        let checksum = !checksum::fold(sum + checksum::sum(&message));
+        message[2..4].copy_from_slice(&checksum.to_ne_bytes());
+        frame.extend(message);
+        Ok(frame)
+    }
+}
+
+/// A MAC address as it is written, colons between its bytes.
+fn mac(text: &str) -> Result<Vec<u8>> {
+    text.split(':')
+        .map(|byte| u8::from_str_radix(byte, 16))
+        .collect::<Result<_, _>>()
+        .context("a MAC address")
+}
+
+/// The programs on the client's side.
+pub(crate) struct Instruments {
+    object: Ebpf,
+}
+
+impl Instruments {
+    /// Loads them.
+    pub(crate) fn load(objects: &Objects) -> Result<Self> {
+        let path = &objects.instruments;
+        let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        let loaded = aya::EbpfLoader::new().btf(None).load(&bytes);
+        let mut object = loaded.with_context(|| format!("loading {}", path.display()))?;
+        for name in ["pass", "generate", "sink"] {
+            program(&mut object, name)?.load().with_context(|| format!("loading the program {name}"))?;
+        }
+        Ok(Self { object })
+    }
+
+    /// Attaches the program that passes everything to the client's end: without a native program there, veth
+    /// would not take the server's replies.
+    pub(crate) fn pass_on_client(&mut self, network: &Network) -> Result<()> {
+        self.attach(network, "pass", CLIENT, CLIENT_END)
+    }
+
+    /// Attaches the program that passes everything to the server's end, which for the same reason needs one when
+    /// the stack is to answer.
+    pub(crate) fn pass_on_server(&mut self, network: &Network) -> Result<()> {
+        self.attach(network, "pass", SERVER, SERVER_END)
+    }
+
+    /// Attaches a program for as long as the interface exists, or until another one takes its place.
+    fn attach(&mut self, network: &Network, name: &str, namespace: &str, interface: &str) -> Result<()> {
+        let pin = network.bpffs().join(name);
+        if !pin.exists() {
+            program(&mut self.object, name)?
+                .pin(&pin)
+                .with_context(|| format!("pinning {}", pin.display()))?;
+        }
+        let pin = pin.to_string_lossy();
+        let link = ["-n", namespace, "-force", "link", "set", "dev", interface, "xdpdrv", "pinned", &pin];
+        network.run("ip", &link).map(drop)
+    }
+
+    /// Sends `requests` from the client's end and counts what comes back.
+    pub(crate) fn flood(&mut self, network: &Network, flood: Flood, requests: u32) -> Result<Outcome> {
+        let frame = flood.request()?;
+        self.set_template(&frame)?;
+        self.attach(network, "sink", CLIENT, CLIENT_END)?;
+        let before = self.replies()?;
+        let index = network.run_in(CLIENT, &["cat", &format!("/sys/class/net/{CLIENT_END}/ifindex")])?;
+        let index: u32 = index.trim().parse().context("reading the number of the client's end")?;
+        let begin = Instant::now();
+        let sent = self.send(network, &frame, index, requests);
+        let mut time = begin.elapsed();
+        let mut replies = self.replies()? - before;
+        if sent.is_ok() {
+            wait_until(PATIENCE, || {
+                let now = self.replies()? - before;
+                if now > replies {
+                    (replies, time) = (now, begin.elapsed());
+                }
+                Ok(replies >= requests.into())
+            })?;
+        }
+        self.attach(network, "pass", CLIENT, CLIENT_END)?;
+        sent.map(|()| Outcome { replies, time })
+    }
+
+    /// Tells the generator how its frames begin.
+    fn set_template(&mut self, frame: &[u8]) -> Result<()> {
+        let template: [u8; TEMPLATE] = frame[..TEMPLATE].try_into()?;
+        let map = self.object.map_mut("TEMPLATE").context("the instruments have no map TEMPLATE")?;
+        Array::<_, [u8; TEMPLATE]>::try_from(map)?.set(0, template, 0).context("writing TEMPLATE")
+    }
+
+    /// Sends the frame over and over, from a thread of its own that lives in the client's namespace.
+    fn send(&mut self, network: &Network, frame: &[u8], interface: u32, requests: u32) -> Result<()> {
+        let generate = program(&mut self.object, "generate")?;
+        let chunks = |network: &Network| -> Result<()> {
+            let namespace = fs::File::open(Path::new("/run/netns").join(CLIENT))?;
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            // One core does it all, so that frames are used again where they were freed.
+            let mut first = CpuSet::new();
+            first.set(0);
+            sched_setaffinity(None, &first)?;
+            let mut left = requests;
+            while left > 0 {
+                network.check()?;
+                let repeat = left.min(CHUNK);
+                left -= repeat;
+                // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+                let context = [0, frame.len() as u32, 0, interface, 0, 0].map(u32::to_ne_bytes).concat();
+                generate.test_run(TestRunOptions {
+                    data_in: Some(frame),
+                    ctx_in: Some(&context),
+                    repeat,
+                    attrs: TestRunAttrs::new().xdp_live_frames(64),
+                    ..TestRunOptions::new()
+                })?;
+            }
+            Ok(())
+        };
+        let sent = std::thread::scope(|scope| scope.spawn(|| chunks(network)).join());
+        match sent {
+            Ok(outcome) => outcome
+                .context("sending a flood through BPF_PROG_TEST_RUN (live frames: Linux 5.18 or later)"),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Replies that the client's end has seen so far.
+    fn replies(&self) -> Result<u64> {
+        let map = self.object.map("REPLIES").context("the instruments have no map REPLIES")?;
+        let map = PerCpuArray::<_, u64>::try_from(map)?;
+        let families = [0, 1].map(|family| map.get(&family, 0));
+        let mut sum = 0;
+        for counts in families {
+            sum += counts.context("reading REPLIES")?.iter().sum::<u64>();
+        }
+        Ok(sum)
+    }
+}
+
+fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program =
+        object.program_mut(name).with_context(|| format!("the instruments have no program {name}"))?;
+    Ok(program.try_into()?)
+}

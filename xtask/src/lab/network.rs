@@ -1,0 +1,274 @@
+//! The lab's network: namespaces, veth pair, addresses, a BPF file system; made, and removed without a trace.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use super::interrupt::Interrupted;
+use crate::say;
+
+/// The namespaces' names.
+pub(crate) const SERVER: &str = "icmpctl-server";
+pub(crate) const CLIENT: &str = "icmpctl-client";
+/// The veth's ends.
+pub(crate) const SERVER_END: &str = "server0";
+pub(crate) const CLIENT_END: &str = "client0";
+/// The server's own addresses, the client's, and addresses that the server does not have but answers for.
+pub(crate) const SERVER4: &str = "192.0.2.1";
+pub(crate) const SERVER6: &str = "2001:db8::1";
+pub(crate) const CLIENT4: &str = "192.0.2.2";
+pub(crate) const CLIENT6: &str = "2001:db8::2";
+pub(crate) const ANYCAST4: &str = "198.51.100.53";
+pub(crate) const ANYCAST6: &str = "2001:db8:53::53";
+/// MAC addresses, fixed, so that frames can be made by hand.
+pub(crate) const SERVER_MAC: &str = "02:00:00:00:00:01";
+pub(crate) const CLIENT_MAC: &str = "02:00:00:00:00:02";
+
+/// Enough for 1,472 bytes of data behind an IPv6 header, in one piece.
+const MTU: u32 = 1600;
+
+/// Everything of the lab that is a file.
+const DIRECTORY: &str = "/run/icmpctl-lab";
+const POLICY: &str = "\
+# What the lab's server answers: its own addresses, and two prefixes that it has no address of.
+[respond]
+to = [\"own\", \"198.51.100.0/24\", \"2001:db8:53::/64\"]
+";
+
+/// The commands that make the network, behind `ip`.
+fn commands() -> Vec<String> {
+    [
+        format!("netns add {SERVER}"),
+        format!("netns add {CLIENT}"),
+        format!(
+            "-n {SERVER} link add {SERVER_END} address {SERVER_MAC} type veth peer name {CLIENT_END} address \
+             {CLIENT_MAC} netns {CLIENT}"
+        ),
+        format!("-n {SERVER} address add {SERVER4}/24 dev {SERVER_END}"),
+        format!("-n {SERVER} address add {SERVER6}/64 dev {SERVER_END} nodad"),
+        format!("-n {CLIENT} address add {CLIENT4}/24 dev {CLIENT_END}"),
+        format!("-n {CLIENT} address add {CLIENT6}/64 dev {CLIENT_END} nodad"),
+        format!("-n {SERVER} link set {SERVER_END} mtu {MTU} up"),
+        format!("-n {CLIENT} link set {CLIENT_END} mtu {MTU} up"),
+        format!("-n {CLIENT} route add 198.51.100.0/24 via {SERVER4}"),
+        format!("-n {CLIENT} route add 2001:db8:53::/64 via {SERVER6}"),
+        // Known neighbours: a flood is not the time to ask.
+        format!("-n {CLIENT} neighbour replace {SERVER4} lladdr {SERVER_MAC} dev {CLIENT_END}"),
+        format!("-n {CLIENT} neighbour replace {SERVER6} lladdr {SERVER_MAC} dev {CLIENT_END}"),
+        format!("-n {SERVER} neighbour replace {CLIENT4} lladdr {CLIENT_MAC} dev {SERVER_END}"),
+        format!("-n {SERVER} neighbour replace {CLIENT6} lladdr {CLIENT_MAC} dev {SERVER_END}"),
+    ]
+    .into()
+}
+
+/// The lab's network, until it is dropped.
+pub(crate) struct Network {
+    icmpctl: PathBuf,
+    interrupted: Interrupted,
+    kept: bool,
+}
+
+impl Network {
+    /// Makes the network.
+    pub(crate) fn make(icmpctl: &Path, interrupted: &Interrupted) -> Result<Self> {
+        ensure!(
+            rustix::process::geteuid().is_root(),
+            "the lab takes root, for network namespaces and BPF; run it as root, for example with `sudo -E`"
+        );
+        for name in [SERVER, CLIENT] {
+            if Path::new("/run/netns").join(name).exists() {
+                bail!(
+                    "a lab is still there, kept or left by a killed run; remove it with:\n{}",
+                    remove_commands()
+                );
+            }
+        }
+        say::step("making two network namespaces and a veth pair between them");
+        // From here on dropping it removes what there is, however far this comes.
+        let network = Self { icmpctl: icmpctl.to_owned(), interrupted: interrupted.clone(), kept: false };
+        for command in commands() {
+            network.run("ip", &command.split(' ').collect::<Vec<_>>())?;
+        }
+        let bpffs = network.bpffs();
+        fs::create_dir_all(&bpffs).with_context(|| format!("making {}", bpffs.display()))?;
+        mount("bpf", &bpffs, "bpf", MountFlags::empty(), None)
+            .with_context(|| format!("mounting a BPF file system on {}", bpffs.display()))?;
+        let policy = network.policy();
+        fs::write(&policy, POLICY).with_context(|| format!("writing {}", policy.display()))?;
+        Ok(network)
+    }
+
+    /// Where the lab's pins are.
+    pub(crate) fn bpffs(&self) -> PathBuf {
+        Path::new(DIRECTORY).join("bpffs")
+    }
+
+    fn policy(&self) -> PathBuf {
+        Path::new(DIRECTORY).join("policy.toml")
+    }
+
+    /// Attaches icmpctl to the server's end.
+    pub(crate) fn attach(&self) -> Result<()> {
+        let policy = self.policy();
+        self.icmpctl(&["attach", SERVER_END, "--mode", "native", "--policy", &policy.to_string_lossy()])
+            .map(drop)
+    }
+
+    /// Takes icmpctl off the server's end.
+    pub(crate) fn detach(&self) -> Result<()> {
+        self.icmpctl(&["detach", SERVER_END]).map(drop)
+    }
+
+    /// Takes whatever else is attached off the server's end.
+    pub(crate) fn clear_server(&self) -> Result<()> {
+        self.run("ip", &["-n", SERVER, "link", "set", "dev", SERVER_END, "xdpdrv", "off"]).map(drop)
+    }
+
+    /// Runs icmpctl in the server's namespace and returns what it prints.
+    pub(crate) fn icmpctl(&self, arguments: &[&str]) -> Result<String> {
+        let bpffs = self.bpffs();
+        let mut all = vec!["--netns", SERVER, "--bpffs"];
+        let bpffs = bpffs.to_string_lossy();
+        all.push(&bpffs);
+        all.extend(arguments);
+        self.run(&self.icmpctl, &all)
+    }
+
+    /// Runs a command in a namespace and returns what it prints.
+    pub(crate) fn run_in(&self, namespace: &str, command: &[&str]) -> Result<String> {
+        let mut all = vec!["netns", "exec", namespace];
+        all.extend(command);
+        self.run("ip", &all)
+    }
+
+    /// Runs a command to its end and returns what it prints; ends it if somebody wants us to end.
+    pub(crate) fn run(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Result<String> {
+        let program = program.as_ref();
+        let what = || format!("running {} {}", program.display(), arguments.join(" "));
+        let output = self.wait(Command::new(program).args(arguments)).with_context(what)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {} ({})", what(), said.trim(), output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Runs a command to its end, whatever its exit status.
+    pub(crate) fn wait(&self, command: &mut Command) -> Result<Output> {
+        self.check()?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting it")?;
+        while child.try_wait()?.is_none() {
+            if let Err(interrupted) = self.check() {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(interrupted);
+            }
+            sleep(Duration::from_millis(2));
+        }
+        Ok(child.wait_with_output()?)
+    }
+
+    /// An error once somebody wants us to end.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.interrupted.check()
+    }
+
+    /// Leaves the lab up and says how to play with it and how to remove it.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+        let (icmpctl, bpffs, policy) = (self.icmpctl.display(), self.bpffs(), self.policy());
+        let (bpffs, policy) = (bpffs.display(), policy.display());
+        println!(
+            "\nThe lab stays up. To play with it:\n\
+             \n  ip netns exec {CLIENT} ping {SERVER4}\n  ip netns exec {CLIENT} ping {ANYCAST6}\n  \
+             {icmpctl} --netns {SERVER} --bpffs {bpffs} status\n  \
+             {icmpctl} --netns {SERVER} --bpffs {bpffs} stats\n  \
+             $EDITOR {policy}\n  \
+             {icmpctl} --netns {SERVER} --bpffs {bpffs} attach {SERVER_END} --mode native --policy {policy}\n\
+             \nTo remove it:\n\n{}",
+            remove_commands_with(&format!(
+                "  {icmpctl} --netns {SERVER} --bpffs {bpffs} detach {SERVER_END}\n"
+            ))
+        );
+    }
+
+    /// Removes the lab, and says if that fails.
+    pub(crate) fn remove(mut self) -> Result<()> {
+        self.kept = true;
+        self.tear_down()
+    }
+
+    fn tear_down(&self) -> Result<()> {
+        let mut failures = Vec::new();
+        // An icmpctl that is attached keeps a record beside its pins; it removes both itself.
+        let bpffs = self.bpffs();
+        let arguments = ["--netns", SERVER, "--bpffs", &bpffs.to_string_lossy(), "detach", SERVER_END];
+        let _ = Command::new(&self.icmpctl).args(arguments).stderr(Stdio::null()).status();
+        for name in [SERVER, CLIENT] {
+            if Path::new("/run/netns").join(name).exists() {
+                let status = Command::new("ip").args(["netns", "delete", name]).status();
+                if !status.is_ok_and(|status| status.success()) {
+                    failures.push(format!("the network namespace {name}"));
+                }
+            }
+        }
+        if is_mounted(&bpffs) && unmount(&bpffs, UnmountFlags::DETACH).is_err() {
+            failures.push(format!("the mount {}", bpffs.display()));
+        }
+        if Path::new(DIRECTORY).exists() && fs::remove_dir_all(DIRECTORY).is_err() {
+            failures.push(format!("the directory {DIRECTORY}"));
+        }
+        ensure!(failures.is_empty(), "these could not be removed: {}", failures.join(", "));
+        Ok(())
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = self.tear_down()
+        {
+            eprintln!("taking down the lab: {error:#}");
+        }
+    }
+}
+
+fn remove_commands() -> String {
+    remove_commands_with("")
+}
+
+fn remove_commands_with(first: &str) -> String {
+    format!(
+        "{first}  ip netns delete {SERVER}\n  ip netns delete {CLIENT}\n  umount {DIRECTORY}/bpffs\n  rm -r {DIRECTORY}"
+    )
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let mut mounts = String::new();
+    let read = fs::File::open("/proc/self/mounts").and_then(|mut file| file.read_to_string(&mut mounts));
+    let path = path.to_string_lossy();
+    read.is_ok() && mounts.lines().any(|line| line.split(' ').nth(1) == Some(&*path))
+}
+
+/// Waits until something holds, but not for ever; false if it never did.
+pub(crate) fn wait_until(longest: Duration, mut holds: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let begin = Instant::now();
+    while !holds()? {
+        if begin.elapsed() > longest {
+            return Ok(false);
+        }
+        sleep(Duration::from_millis(2));
+    }
+    Ok(true)
+}

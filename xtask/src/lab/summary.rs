@@ -1,0 +1,156 @@
+//! What the lab has shown: aligned tables, and a list of what was not as it should be.
+
+use std::fmt;
+
+use super::{
+    clients::{Outcome, Ping},
+    counts::Counts,
+    flood::{self, Flood},
+};
+
+/// Everything that was measured.
+#[derive(Default)]
+pub(crate) struct Summary {
+    /// Real clients.
+    pub(crate) pings: Vec<PingRow>,
+    /// Floods; first those that the program answered.
+    pub(crate) floods: Vec<FloodRow>,
+}
+
+/// One call of ping.
+pub(crate) struct PingRow {
+    what: String,
+    size: u32,
+    outcome: Outcome,
+    counts: Counts,
+}
+
+impl PingRow {
+    pub(crate) fn new(ping: &Ping, outcome: Outcome, counts: Counts) -> Self {
+        let how = if ping.flood { "ping -f" } else { "ping" };
+        Self { what: format!("{how} {}", ping.address), size: ping.size, outcome, counts }
+    }
+
+    fn holds(&self) -> bool {
+        let Outcome { sent, received, .. } = self.outcome;
+        sent > 0 && received == sent && self.counts == Counts { program: sent, stack: 0 }
+    }
+}
+
+/// One flood.
+pub(crate) struct FloodRow {
+    flood: Flood,
+    requests: u64,
+    outcome: flood::Outcome,
+    counts: Counts,
+}
+
+impl FloodRow {
+    pub(crate) fn new(flood: Flood, requests: u32, outcome: flood::Outcome, counts: Counts) -> Self {
+        Self { flood, requests: requests.into(), outcome, counts }
+    }
+
+    fn by_program(&self) -> bool {
+        self.counts.program > self.counts.stack
+    }
+
+    fn holds(&self) -> bool {
+        let Counts { program, stack } = self.counts;
+        let one_of_them = (program, stack) == (self.requests, 0) || (program, stack) == (0, self.requests);
+        one_of_them && self.outcome.replies == self.requests
+    }
+
+    fn nanoseconds(&self) -> f64 {
+        self.outcome.time.as_secs_f64() * 1e9 / self.requests as f64
+    }
+}
+
+impl Summary {
+    /// How much more of a flood the program answers in the same time.
+    fn ratio(&self, flood: Flood) -> Option<f64> {
+        let of = |by_program| {
+            let mut rows = self.floods.iter().filter(|row| row.flood == flood);
+            rows.find(|row| row.by_program() == by_program).map(FloodRow::nanoseconds)
+        };
+        Some(of(false)? / of(true)?)
+    }
+
+    /// What was not as it should be.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let pings = self.pings.iter().filter(|row| !row.holds()).map(|row| {
+            let (Outcome { sent, received, .. }, counts) = (&row.outcome, row.counts);
+            format!(
+                "{}, {} bytes: {sent} sent, {received} answered; {} by the program, {} by the stack",
+                row.what, row.size, counts.program, counts.stack
+            )
+        });
+        let floods = self.floods.iter().filter(|row| !row.holds()).map(|row| {
+            format!(
+                "flood, {}: {} requests, {} replies; {} by the program, {} by the stack",
+                row.flood.name(),
+                row.requests,
+                row.outcome.replies,
+                row.counts.program,
+                row.counts.stack
+            )
+        });
+        let slow = [Flood::Ipv4, Flood::Ipv6]
+            .into_iter()
+            .filter(|flood| !self.ratio(*flood).is_some_and(|ratio| ratio > 1.0));
+        let slow =
+            slow.map(|flood| format!("flood, {}: the program is not faster than the stack", flood.name()));
+        pings.chain(floods).chain(slow).collect()
+    }
+}
+
+const fn mark(holds: bool) -> &'static str {
+    if holds { "ok" } else { "FAILED" }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let head = ["CLIENT", "BYTES", "SENT", "ANSWERED", "BY PROGRAM", "BY STACK", "AVERAGE"];
+        writeln!(
+            f,
+            "{:<24} {:>5} {:>6} {:>9} {:>11} {:>9} {:>9}",
+            head[0], head[1], head[2], head[3], head[4], head[5], head[6]
+        )?;
+        for row in &self.pings {
+            let Outcome { sent, received, average } = &row.outcome;
+            let average =
+                average.map_or_else(|| "-".to_owned(), |average| format!("{:.0} us", average * 1000.0));
+            let Counts { program, stack } = row.counts;
+            let (what, size) = (&row.what, row.size);
+            writeln!(
+                f,
+                "{what:<24} {size:>5} {sent:>6} {received:>9} {program:>11} {stack:>9} {average:>9}  {}",
+                mark(row.holds())
+            )?;
+        }
+        writeln!(
+            f,
+            "\n{:<24} {:>10} {:>10} {:>12} {:>10}",
+            "FLOOD ANSWERED BY", "REQUESTS", "REPLIES", "PER SECOND", "NS EACH"
+        )?;
+        for row in &self.floods {
+            let who = format!(
+                "{}, {}",
+                if row.by_program() { "program" } else { "kernel stack" },
+                row.flood.name()
+            );
+            let (each, requests, replies) = (row.nanoseconds(), row.requests, row.outcome.replies);
+            writeln!(
+                f,
+                "{who:<24} {requests:>10} {replies:>10} {:>12.0} {each:>10.0}  {}",
+                1e9 / each,
+                mark(row.holds())
+            )?;
+        }
+        for flood in [Flood::Ipv4, Flood::Ipv6] {
+            if let Some(ratio) = self.ratio(flood) {
+                writeln!(f, "{}: the program answers {ratio:.1} times as many", flood.name())?;
+            }
+        }
+        Ok(())
+    }
+}
