@@ -59,10 +59,6 @@ impl FloodRow {
         let one_of_them = (program, stack) == (self.requests, 0) || (program, stack) == (0, self.requests);
         one_of_them && self.outcome.replies == self.requests
     }
-
-    fn nanoseconds(&self) -> f64 {
-        self.outcome.time.as_secs_f64() * 1e9 / self.requests as f64
-    }
 }
 
 impl Summary {
@@ -70,7 +66,7 @@ impl Summary {
     fn ratio(&self, flood: Flood) -> Option<f64> {
         let of = |by_program| {
             let mut rows = self.floods.iter().filter(|row| row.flood == flood);
-            rows.find(|row| row.by_program() == by_program).map(FloodRow::nanoseconds)
+            rows.find(|row| row.by_program() == by_program).map(|row| row.outcome.nanoseconds)
         };
         Some(of(false)? / of(true)?)
     }
@@ -138,7 +134,7 @@ impl fmt::Display for Summary {
                 if row.by_program() { "program" } else { "kernel stack" },
                 row.flood.name()
             );
-            let (each, requests, replies) = (row.nanoseconds(), row.requests, row.outcome.replies);
+            let (each, requests, replies) = (row.outcome.nanoseconds, row.requests, row.outcome.replies);
             writeln!(
                 f,
                 "{who:<24} {requests:>10} {replies:>10} {:>12.0} {each:>10.0}  {}",
