@@ -25,38 +25,79 @@ use icmp_ebpf::{Frame, kernel::frame::PacketFrame};
 
 /// How many source addresses [`enter`] and [`generate`] walk over, minus one; the number is a power of two.
 #[unsafe(no_mangle)]
-pub static SOURCES_MASK: Global<u32> = Global::new(0);
+static SOURCES_MASK: Global<u32> = Global::new(0);
 /// Where in the frame the last four bytes of the source address stand. Only read if there are several sources.
 #[unsafe(no_mangle)]
-pub static SOURCE_AT: Global<u32> = Global::new(0);
+static SOURCE_AT: Global<u32> = Global::new(0);
 /// Where in the frame the checksum stands that covers the source address: the IPv4 header's or ICMPv6's.
 #[unsafe(no_mangle)]
-pub static CHECKSUM_AT: Global<u32> = Global::new(0);
+static CHECKSUM_AT: Global<u32> = Global::new(0);
 
 /// How every frame of [`enter`] and [`generate`] begins, with everything that a reply changes in it.
 #[btf_map]
-pub static TEMPLATE: Array<Template, 1> = Array::new();
+static TEMPLATE: Array<Template, 1> = Array::new();
 /// The program that [`enter`] calls, at index 0.
 #[btf_map]
-pub static PROGRAMS: ProgramArray<1> = ProgramArray::new();
+static PROGRAMS: ProgramArray<1> = ProgramArray::new();
 /// Where the walk over the source addresses is.
 #[btf_map]
-pub static WALK: PerCpuArray<u32, 1> = PerCpuArray::new();
+static WALK: PerCpuArray<u32, 1> = PerCpuArray::new();
 /// Echo replies that [`sink`] received, by the number of their [`Family`].
 #[btf_map]
-pub static REPLIES: PerCpuArray<u64, 2> = PerCpuArray::new();
+static REPLIES: PerCpuArray<u64, 2> = PerCpuArray::new();
 
-/// The first bytes of a frame: up to two VLAN tags and the headers of an ICMPv6 message.
+/// The first bytes of a frame: room for two VLAN tags and the headers of an ICMPv6 message.
+///
+/// It is copied in pieces that hold whole fields, because a load from bytes that two stores have just written
+/// waits for both: that would be part of no packet's way.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub struct Template {
-    ethernet: Ethernet,
+struct Template {
+    macs: Macs,
+    ether_type: [u8; 2],
     rest: [[u8; 8]; 7],
 }
 
-const _: () = assert!(size_of::<Template>() == 70 && align_of::<Template>() == 1);
+const _: () = assert!(size_of::<Template>() == 70);
+
 // SAFETY: bytes throughout; with alignment 1 there is no padding.
 unsafe impl Wire for Template {}
+
+impl Template {
+    /// As [`Macs::write`].
+    #[inline(always)]
+    fn write(&mut self, template: &Self) {
+        self.macs.write(template.macs);
+        self.ether_type = u16::from_ne_bytes(template.ether_type).to_ne_bytes();
+        for (to, from) in self.rest.iter_mut().zip(&template.rest) {
+            *to = u64::from_ne_bytes(*from).to_ne_bytes();
+        }
+    }
+}
+
+/// The MAC addresses of a frame, each in two parts that are loaded and stored as a whole.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Macs {
+    destination: [u8; 4],
+    destination_end: [u8; 2],
+    source: [u8; 4],
+    source_end: [u8; 2],
+}
+
+// SAFETY: bytes throughout.
+unsafe impl Wire for Macs {}
+
+impl Macs {
+    /// Writes word by word; the compiler would copy structures byte by byte.
+    #[inline(always)]
+    fn write(&mut self, macs: Self) {
+        self.destination = u32::from_ne_bytes(macs.destination).to_ne_bytes();
+        self.destination_end = u16::from_ne_bytes(macs.destination_end).to_ne_bytes();
+        self.source = u32::from_ne_bytes(macs.source).to_ne_bytes();
+        self.source_end = u16::from_ne_bytes(macs.source_end).to_ne_bytes();
+    }
+}
 
 /// Some bytes of a frame.
 #[derive(Clone, Copy)]
@@ -68,22 +109,27 @@ unsafe impl<const N: usize> Wire for Bytes<N> {}
 
 /// Passes everything. XDP_TX on one end of a veth pair reaches the other end only if that has a program, too.
 #[xdp]
-pub fn pass(_context: XdpContext) -> u32 {
+fn pass(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
 /// The least that a program which answers has to do, and so the measure for one: exchanges the MAC addresses.
 #[xdp]
-pub fn mac_swap(context: XdpContext) -> u32 {
+fn mac_swap(context: XdpContext) -> u32 {
     let mut frame = PacketFrame::new(context.ctx);
-    let Some(ethernet) = frame.write::<Ethernet>(0) else { return xdp_action::XDP_ABORTED };
-    (ethernet.source, ethernet.destination) = (ethernet.destination, ethernet.source);
+    let Some(macs) = frame.write::<Macs>(0) else { return xdp_action::XDP_ABORTED };
+    macs.write(Macs {
+        destination: macs.source,
+        destination_end: macs.source_end,
+        source: macs.destination,
+        source_end: macs.destination_end,
+    });
     xdp_action::XDP_TX
 }
 
 /// Makes the frame the request again that the last round turned into a reply, and calls the program under test.
 #[xdp]
-pub fn enter(context: XdpContext) -> u32 {
+fn enter(context: XdpContext) -> u32 {
     if write_request(context.ctx).is_some() {
         // SAFETY: nothing here waits to be dropped.
         unsafe { PROGRAMS.tail_call(&context, 0) };
@@ -94,7 +140,7 @@ pub fn enter(context: XdpContext) -> u32 {
 /// Sends a request out of the interface that the test run names. Frames come back from their journey as replies
 /// and are used again as they are, so that this has to write the request anew as well.
 #[xdp]
-pub fn generate(context: XdpContext) -> u32 {
+fn generate(context: XdpContext) -> u32 {
     match write_request(context.ctx) {
         Some(()) => xdp_action::XDP_TX,
         None => xdp_action::XDP_ABORTED,
@@ -103,7 +149,7 @@ pub fn generate(context: XdpContext) -> u32 {
 
 /// Counts echo replies and drops them; passes everything else.
 #[xdp]
-pub fn sink(context: XdpContext) -> u32 {
+fn sink(context: XdpContext) -> u32 {
     let Some(family) = echo_reply(&PacketFrame::new(context.ctx)) else { return xdp_action::XDP_PASS };
     if let Some(count) = REPLIES.get_ptr_mut(family as u32) {
         // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
@@ -116,7 +162,7 @@ pub fn sink(context: XdpContext) -> u32 {
 #[inline(always)]
 fn write_request(context: *mut xdp_md) -> Option<()> {
     let mut frame = PacketFrame::new(context);
-    *frame.write::<Template>(0)? = *TEMPLATE.get(0)?;
+    frame.write::<Template>(0)?.write(TEMPLATE.get(0)?);
     let mask = SOURCES_MASK.load();
     if mask == 0 {
         return Some(());
@@ -160,7 +206,7 @@ fn echo_reply(frame: &PacketFrame) -> Option<Family> {
 /// The licence that the kernel reads.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-pub static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// Nothing here panics, and the kernel's verifier would refuse a program that could get here.
 #[panic_handler]
