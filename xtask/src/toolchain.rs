@@ -143,6 +143,7 @@ fn install_compiler(setup: Setup) -> Result<(PathBuf, Core)> {
                 .args(["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src"])
                 .args(["--no-self-update"])
                 .env("RUSTUP_MAX_RETRIES", "0")
+                .env("RUST_BACKTRACE", "0")
                 .stdin(Stdio::null()),
             "installing a nightly by rustup",
         )
@@ -150,6 +151,9 @@ fn install_compiler(setup: Setup) -> Result<(PathBuf, Core)> {
     if !matches!(by_rustup, Some(Ok(()))) {
         if !apt::usable() {
             bail!("rustup could not install a compiler for the kernel half.\n{}", recipes());
+        }
+        if by_rustup.is_some() {
+            step("rustup could not; taking Debian's packages instead");
         }
         apt::install(&COMPILER_PACKAGES, "a compiler for the kernel half")?;
     }
