@@ -16,7 +16,7 @@ use icmp_common::{
     tables::Destination,
     wire::{
         Wire,
-        ethernet::{self, Ethernet},
+        ethernet::{self, Ethernet, Mac},
         icmp::{ECHO4, ECHO6, Echo, Icmp},
         ipv4::{self, Ipv4},
         ipv6::Ipv6,
@@ -102,7 +102,7 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
     let mut reply_checksum = packet.icmp.checksum_as(Ip::ECHO.reply);
     // Without a pseudo-header a result of 0 is ambiguous (see `checksum::update`); then the message has to be
     // looked at in any case.
-    let ambiguous = !Ip::PSEUDO_HEADER && reply_checksum == [0, 0];
+    let ambiguous = !Ip::PSEUDO_HEADER && reply_checksum == 0;
     if state.verify_checksum() || ambiguous {
         let pseudo_header = packet.ip.pseudo_header_sum();
         let at = message.ip + size_of::<Ip>();
@@ -114,7 +114,7 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
         // Type and checksum are the only words of the request that are not zero: all that the reply's checksum
         // covers is zero, and the checksum of that is 0xffff.
         if ambiguous && sum == checksum::sum(&[Ip::ECHO.request, 0, 0xf7, 0xff]) {
-            reply_checksum = [0xff, 0xff];
+            reply_checksum = 0xffff;
         }
     }
     let next_hop = match next_hop::<Ip, _, _>(frame, state, message) {
@@ -127,8 +127,8 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
     packet.icmp.set_type(Ip::ECHO.reply, reply_checksum);
     // A frame that holds the packet holds this, too.
     if let Some(ethernet) = frame.write::<Ethernet>(0) {
-        ethernet.source = next_hop.source;
-        ethernet.destination = next_hop.destination;
+        ethernet.source = Mac::from_number(next_hop.source);
+        ethernet.destination = Mac::from_number(next_hop.destination);
     }
     Reason::Echo
 }
@@ -168,7 +168,7 @@ fn next_hop<Ip: Answerable, F: Frame, S: State>(
         let packet = frame.read::<Packet<Ip>>(message.ip).filter(|_| untagged);
         return packet.and_then(|packet| state.next_hop(&packet.ip.reply_route())).ok_or(Reason::NoNextHop);
     }
-    Ok(NextHop { source: ethernet.destination, destination: ethernet.source })
+    Ok(NextHop { source: ethernet.destination.number(), destination: ethernet.source.number() })
 }
 
 impl Answerable for Ipv4 {

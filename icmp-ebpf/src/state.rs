@@ -1,9 +1,10 @@
 //! What the data path knows and remembers besides the frame: settings, tables, counters, the routing table.
 
+#[cfg(doc)]
+use icmp_common::wire::ethernet::Mac;
 use icmp_common::{
     counters::Slot,
     tables::{Chunk4, Line6, Range6},
-    wire::ethernet::Mac,
 };
 
 /// Settings, tables, counters and the routing table, in the kernel or on the host.
@@ -64,11 +65,11 @@ pub enum Route {
     },
 }
 
-/// The MAC addresses of a frame that the routing table sends on.
+/// The MAC addresses of a frame that is sent on, as [`Mac::number`] makes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
     /// The interface's.
-    pub source: Mac,
+    pub source: u64,
     /// The neighbour's.
-    pub destination: Mac,
+    pub destination: u64,
 }

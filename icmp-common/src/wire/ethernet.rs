@@ -34,12 +34,19 @@ impl Mac {
         [a, b, c, d, e, f]
     }
 
-    /// The address as one integer, for comparisons: the first four bytes in memory order below, the last two
-    /// above them.
+    /// The address as one integer, to be compared and copied: the first four bytes in memory order below, the
+    /// last two above them.
     #[inline(always)]
     #[must_use]
     pub const fn number(self) -> u64 {
         u32::from_ne_bytes(self.head) as u64 | (u16::from_ne_bytes(self.tail) as u64) << 32
+    }
+
+    /// The address that [`Self::number`] gives this number for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u64) -> Self {
+        Self { head: (number as u32).to_ne_bytes(), tail: ((number >> 32) as u16).to_ne_bytes() }
     }
 
     /// Whether it is a group's (multicast, or broadcast): the lowest bit of its first byte.

@@ -43,20 +43,20 @@ impl Icmp {
         [self.icmp_type, self.code]
     }
 
-    /// The checksum that is right once the type has become `icmp_type`, as it stands in a frame; see
-    /// [`checksum::update`] for its one ambiguous result, 0.
+    /// The checksum that is right once the type has become `icmp_type`, in memory order; see [`checksum::update`]
+    /// for its one ambiguous result, 0.
     #[inline(always)]
     #[must_use]
-    pub const fn checksum_as(&self, icmp_type: u8) -> [u8; 2] {
+    pub const fn checksum_as(&self, icmp_type: u8) -> u16 {
         let old = u16::from_ne_bytes([self.icmp_type, self.code]);
         let new = u16::from_ne_bytes([icmp_type, self.code]);
-        checksum::update(u16::from_ne_bytes(self.checksum), old, new).to_ne_bytes()
+        checksum::update(u16::from_ne_bytes(self.checksum), old, new)
     }
 
-    /// Sets the type, and the checksum that goes with it.
+    /// Sets the type, and the checksum (in memory order) that goes with it.
     #[inline(always)]
-    pub const fn set_type(&mut self, icmp_type: u8, checksum: [u8; 2]) {
+    pub const fn set_type(&mut self, icmp_type: u8, checksum: u16) {
         self.icmp_type = icmp_type;
-        self.checksum = checksum;
+        self.checksum = checksum.to_ne_bytes();
     }
 }

@@ -99,7 +99,9 @@ impl Ipv4 {
     /// Exchanges source and destination; no checksum changes by it.
     #[inline(always)]
     pub const fn reverse(&mut self) {
-        (self.source, self.destination) = (self.destination, self.source);
+        let (source, destination) = (u32::from_ne_bytes(self.source), u32::from_ne_bytes(self.destination));
+        self.source = destination.to_ne_bytes();
+        self.destination = source.to_ne_bytes();
     }
 }
 

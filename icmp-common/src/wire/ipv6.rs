@@ -92,7 +92,9 @@ impl Ipv6 {
     /// Exchanges source and destination; no checksum changes by it.
     #[inline(always)]
     pub const fn reverse(&mut self) {
-        (self.source, self.destination) = (self.destination, self.source);
+        let (source, destination) = (words(self.source), words(self.destination));
+        self.source = bytes(destination);
+        self.destination = bytes(source);
     }
 
     /// The sum of the pseudo-header that an ICMPv6 message's checksum covers (RFC 8200 8.1), for
@@ -105,6 +107,21 @@ impl Ipv6 {
             + u64::from(u16::from_ne_bytes(self.payload_length))
             + u64::from(u16::from_ne_bytes([0, ICMPV6]))
     }
+}
+
+/// An address as two integers in memory order.
+#[inline(always)]
+const fn words(address: [u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
+}
+
+/// The address of which these are the [`words`].
+#[inline(always)]
+const fn bytes(words: [u64; 2]) -> [u8; 16] {
+    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) =
+        (words[0].to_ne_bytes(), words[1].to_ne_bytes());
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }
 
 /// Whether a next-header number is that of an extension header whose first byte is again a next-header number

@@ -2,6 +2,9 @@
 //!
 //! Fields are arrays of bytes in network order, so a header has alignment 1 and any bytes are a valid one;
 //! accessors speak host order.
+//!
+//! What the data path copies goes through integers (`from_ne_bytes`, `to_ne_bytes`): assigned as arrays, fields
+//! would be copied byte by byte, because the BPF backend goes by their alignment.
 
 pub mod ethernet;
 pub mod icmp;

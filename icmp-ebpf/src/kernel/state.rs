@@ -98,7 +98,10 @@ impl State for Maps {
         let (size, flags) = (size_of::<FibLookup>() as i32, BPF_FIB_LOOKUP_OUTPUT);
         // SAFETY: context and parameters are valid, and the size is that of the parameters.
         let outcome = unsafe { bpf_fib_lookup(self.context.cast(), (&raw mut lookup).cast(), size, flags) };
-        (outcome == 0).then_some(NextHop { source: lookup.source_mac, destination: lookup.destination_mac })
+        (outcome == 0).then_some(NextHop {
+            source: lookup.source_mac.number(),
+            destination: lookup.destination_mac.number(),
+        })
     }
 
     #[inline(always)]
