@@ -57,8 +57,13 @@ pub const fn verifies(sum: u64) -> bool {
 #[inline(always)]
 #[must_use]
 pub const fn update(checksum: u16, old: u16, new: u16) -> u16 {
-    let sum = !checksum as u32 + !old as u32 + new as u32;
-    // Three words carry at most 2, and adding that carries no more.
-    let sum = (sum >> 16) + (sum & 0xffff);
-    !((sum >> 16) + sum) as u16
+    // First the change, which is mostly a constant; the sum of two words and the carry of it is one word.
+    !add(!checksum, add(!old, new))
+}
+
+/// The ones' complement sum of two words.
+#[inline(always)]
+const fn add(one: u16, other: u16) -> u16 {
+    let sum = one as u32 + other as u32;
+    ((sum >> 16) + sum) as u16
 }

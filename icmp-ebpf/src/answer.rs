@@ -99,7 +99,7 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
     if !packet.ip.header_verifies() {
         return Reason::BadHeaderChecksum;
     }
-    let mut reply_checksum = packet.icmp.checksum_as(Ip::ECHO.reply);
+    let mut reply_checksum = packet.icmp.reply_checksum(Ip::ECHO);
     // Without a pseudo-header a result of 0 is ambiguous (see `checksum::update`); then the message has to be
     // looked at in any case.
     let ambiguous = !Ip::PSEUDO_HEADER && reply_checksum == 0;
@@ -127,8 +127,8 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
     packet.icmp.set_type(Ip::ECHO.reply, reply_checksum);
     // A frame that holds the packet holds this, too.
     if let Some(ethernet) = frame.write::<Ethernet>(0) {
-        ethernet.source = Mac::from_number(next_hop.source);
-        ethernet.destination = Mac::from_number(next_hop.destination);
+        ethernet.source = Mac::from_parts(next_hop.source);
+        ethernet.destination = Mac::from_parts(next_hop.destination);
     }
     Reason::Echo
 }
@@ -168,7 +168,7 @@ fn next_hop<Ip: Answerable, F: Frame, S: State>(
         let packet = frame.read::<Packet<Ip>>(message.ip).filter(|_| untagged);
         return packet.and_then(|packet| state.next_hop(&packet.ip.reply_route())).ok_or(Reason::NoNextHop);
     }
-    Ok(NextHop { source: ethernet.destination.number(), destination: ethernet.source.number() })
+    Ok(NextHop { source: ethernet.destination.parts(), destination: ethernet.source.parts() })
 }
 
 impl Answerable for Ipv4 {

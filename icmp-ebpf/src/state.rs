@@ -5,6 +5,7 @@ use icmp_common::wire::ethernet::Mac;
 use icmp_common::{
     counters::Slot,
     tables::{Chunk4, Line6, Range6},
+    wire::ethernet::MacParts,
 };
 
 /// Settings, tables, counters and the routing table, in the kernel or on the host.
@@ -65,11 +66,11 @@ pub enum Route {
     },
 }
 
-/// The MAC addresses of a frame that is sent on, as [`Mac::number`] makes them.
+/// The MAC addresses of a frame that is sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextHop {
     /// The interface's.
-    pub source: u64,
+    pub source: MacParts,
     /// The neighbour's.
-    pub destination: u64,
+    pub destination: MacParts,
 }

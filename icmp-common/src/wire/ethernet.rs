@@ -34,19 +34,26 @@ impl Mac {
         [a, b, c, d, e, f]
     }
 
-    /// The address as one integer, to be compared and copied: the first four bytes in memory order below, the
-    /// last two above them.
+    /// The address as one integer, to be compared: the first four bytes in memory order below, the last two above
+    /// them.
     #[inline(always)]
     #[must_use]
     pub const fn number(self) -> u64 {
         u32::from_ne_bytes(self.head) as u64 | (u16::from_ne_bytes(self.tail) as u64) << 32
     }
 
-    /// The address that [`Self::number`] gives this number for.
+    /// Its two parts, to be copied.
     #[inline(always)]
     #[must_use]
-    pub const fn from_number(number: u64) -> Self {
-        Self { head: (number as u32).to_ne_bytes(), tail: ((number >> 32) as u16).to_ne_bytes() }
+    pub const fn parts(self) -> MacParts {
+        MacParts { head: u32::from_ne_bytes(self.head), tail: u16::from_ne_bytes(self.tail) }
+    }
+
+    /// The address with these parts.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_parts(parts: MacParts) -> Self {
+        Self { head: parts.head.to_ne_bytes(), tail: parts.tail.to_ne_bytes() }
     }
 
     /// Whether it is a group's (multicast, or broadcast): the lowest bit of its first byte.
@@ -55,6 +62,13 @@ impl Mac {
     pub const fn is_group(self) -> bool {
         self.head[0] & 1 != 0
     }
+}
+
+/// A MAC address as two integers in memory order; see [`super`] for why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MacParts {
+    head: u32,
+    tail: u16,
 }
 
 /// An Ethernet header.

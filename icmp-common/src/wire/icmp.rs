@@ -43,13 +43,13 @@ impl Icmp {
         [self.icmp_type, self.code]
     }
 
-    /// The checksum that is right once the type has become `icmp_type`, in memory order; see [`checksum::update`]
-    /// for its one ambiguous result, 0.
+    /// The checksum of the reply that an echo request with code 0 becomes, in memory order; see
+    /// [`checksum::update`] for its one ambiguous result, 0.
     #[inline(always)]
     #[must_use]
-    pub const fn checksum_as(&self, icmp_type: u8) -> u16 {
-        let old = u16::from_ne_bytes([self.icmp_type, self.code]);
-        let new = u16::from_ne_bytes([icmp_type, self.code]);
+    pub const fn reply_checksum(&self, echo: Echo) -> u16 {
+        let old = u16::from_ne_bytes([echo.request, 0]);
+        let new = u16::from_ne_bytes([echo.reply, 0]);
         checksum::update(u16::from_ne_bytes(self.checksum), old, new)
     }
 

@@ -90,8 +90,9 @@ impl Ipv4 {
     /// Sets the time to live and keeps the header checksum right.
     #[inline(always)]
     pub const fn set_ttl(&mut self, ttl: u8) {
-        let old = u16::from_ne_bytes([self.ttl, self.protocol]);
-        let new = u16::from_ne_bytes([ttl, self.protocol]);
+        // The protocol, the other byte of the word, adds as much to the one as to the other.
+        let old = u16::from_ne_bytes([self.ttl, 0]);
+        let new = u16::from_ne_bytes([ttl, 0]);
         self.checksum = checksum::update(u16::from_ne_bytes(self.checksum), old, new).to_ne_bytes();
         self.ttl = ttl;
     }

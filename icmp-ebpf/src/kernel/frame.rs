@@ -1,6 +1,6 @@
 //! The frame as the driver hands it over. All pointer arithmetic of the data path stands in this file.
 
-use core::{arch::asm, ptr};
+use core::{arch::asm, hint::assert_unchecked, ptr};
 
 use aya_ebpf::bindings::xdp_md;
 use icmp_common::wire::Wire;
@@ -43,6 +43,8 @@ impl PacketFrame {
     #[inline(always)]
     fn pointer<T>(&self, at: usize) -> Option<*mut T> {
         let start = self.data + at;
+        // SAFETY: no packet lies at address 0. Said here, because `Option<&T>` would otherwise ask again.
+        unsafe { assert_unchecked(start != 0) };
         (start + size_of::<T>() <= self.data_end).then_some(start as *mut T)
     }
 }

@@ -99,8 +99,8 @@ impl State for Maps {
         // SAFETY: context and parameters are valid, and the size is that of the parameters.
         let outcome = unsafe { bpf_fib_lookup(self.context.cast(), (&raw mut lookup).cast(), size, flags) };
         (outcome == 0).then_some(NextHop {
-            source: lookup.source_mac.number(),
-            destination: lookup.destination_mac.number(),
+            source: lookup.source_mac.parts(),
+            destination: lookup.destination_mac.parts(),
         })
     }
 
