@@ -1,6 +1,7 @@
 //! `cargo xtask`: one command for each errand. This file only says which file runs which.
 
 mod apt;
+mod bench;
 mod cargo;
 mod ebpf;
 mod lab;
@@ -34,6 +35,8 @@ enum Errand {
     Build(userspace::Build),
     /// Show icmpctl at work in a lab of network namespaces, or run it on an interface
     Run(run::Run),
+    /// Time the packet path
+    Bench(bench::Bench),
     /// Check format, lints and documentation, with warnings denied
     Lint(Setup),
     /// Build both halves and run every test
@@ -67,6 +70,7 @@ fn perform(errand: Errand) -> Result<()> {
         }
         Errand::Build(build) => userspace::both_halves(&build).map(drop),
         Errand::Run(run) => run::run(&run),
+        Errand::Bench(bench) => bench::run(&bench),
         Errand::Lint(setup) => lint::all(setup),
         Errand::Test(test) => test::all(&test),
     }

@@ -1,0 +1,190 @@
+//! What the bench prints: an aligned table, or the same as JSON.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::{cases::Goal, samples};
+
+/// Most that the ratio of one load may be away from the median of all, as a part of it.
+const TOLERANCE: f64 = 0.08;
+/// The same with many sources, where caches miss.
+const TOLERANCE_MANY: f64 = 0.25;
+
+/// A line of the report.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    /// The case.
+    pub(super) name: String,
+    /// Its figures.
+    pub(super) result: samples::Result,
+    /// Its goal.
+    pub(super) goal: Option<Goal>,
+}
+
+/// Everything that was measured, and how.
+pub(super) struct Report {
+    /// The cases.
+    pub(super) lines: Vec<Line>,
+    /// Loads of each program.
+    pub(super) loads: usize,
+    /// Rounds of each load.
+    pub(super) rounds: usize,
+    /// Source addresses.
+    pub(super) sources: u32,
+    /// The kernel's release.
+    pub(super) kernel: String,
+}
+
+/// Whether figures are steady enough to be believed.
+pub(super) fn is_steady(result: &samples::Result, sources: u32) -> bool {
+    result.deviation() <= if sources > 1 { TOLERANCE_MANY } else { TOLERANCE }
+}
+
+impl Line {
+    fn is_met(&self) -> Option<bool> {
+        let median = self.result.median;
+        self.goal.map(|goal| goal.is_met(median.net, median.ratio))
+    }
+
+    fn verdict(&self, sources: u32) -> String {
+        let Some(goal) = self.goal else { return unsteady(&self.result, sources).to_owned() };
+        let mut text = format!("at most {} ns", goal.net);
+        if let Some(ratio) = goal.ratio {
+            text += &format!(" and {ratio}x");
+        }
+        let met = if self.is_met() == Some(true) { "met" } else { "MISSED" };
+        format!("{text}: {met}{}", unsteady(&self.result, sources))
+    }
+
+    fn json(&self, sources: u32) -> Value {
+        let samples::Result { median, net, ratio } = &self.result;
+        json!({
+            "case": self.name,
+            "net_ns": { "median": median.net, "min": net[0], "max": net[1] },
+            "ratio_to_mac_swap": { "median": median.ratio, "min": ratio[0], "max": ratio[1] },
+            "empty_ns": median.empty,
+            "steady": is_steady(&self.result, sources),
+            "goal": self.goal.map(|goal| json!({
+                "net_ns": goal.net,
+                "ratio_to_mac_swap": goal.ratio,
+                "met": self.is_met(),
+            })),
+        })
+    }
+}
+
+fn unsteady(result: &samples::Result, sources: u32) -> &'static str {
+    if is_steady(result, sources) { "" } else { " (unsteady)" }
+}
+
+impl Report {
+    /// As JSON.
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "kernel": self.kernel,
+            "loads": self.loads,
+            "rounds": self.rounds,
+            "sources": self.sources,
+            "cases": self.lines.iter().map(|line| line.json(self.sources)).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.lines.iter().map(|line| line.name.len()).max().unwrap_or_default();
+        writeln!(
+            f,
+            "{:<width$} {:>7} {:>14} {:>7} {:>12}  GOAL",
+            "CASE", "NET NS", "SPREAD", "RATIO", "SPREAD"
+        )?;
+        for line in &self.lines {
+            let samples::Result { median, net, ratio } = &line.result;
+            let row = format!(
+                "{:<width$} {:>7.1} {:>14} {:>6.2}x {:>12}  {}",
+                line.name,
+                median.net,
+                format!("{:.1}..{:.1}", net[0], net[1]),
+                median.ratio,
+                format!("{:.2}..{:.2}", ratio[0], ratio[1]),
+                line.verdict(self.sources)
+            );
+            writeln!(f, "{}", row.trim_end())?;
+        }
+        let Self { loads, rounds, sources, kernel, .. } = self;
+        let many = if *sources > 1 { format!(", {sources} sources") } else { String::new() };
+        writeln!(
+            f,
+            "\nNET NS: nanoseconds a packet more than an empty program; RATIO: to a program that only exchanges the \
+             MAC\naddresses, both with their entry. Medians and spread of {loads} loads with {rounds} rounds each\
+             {many}; Linux {kernel}."
+        )?;
+        if self.lines.iter().any(|line| !is_steady(&line.result, *sources)) {
+            let tolerance = if *sources > 1 { TOLERANCE_MANY } else { TOLERANCE } * 100.0;
+            writeln!(
+                f,
+                "(unsteady): one load was more than {tolerance:.0} % away from the median, twice; the machine has \
+                 other work to do.\nDon't trust these lines, and measure again when it is quiet."
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::samples::{Figures, Result};
+
+    fn line(name: &str, net: f64, ratio: [f64; 3], goal: Option<Goal>) -> Line {
+        let median = Figures { net, ratio: ratio[1], empty: 25.0 };
+        let result = Result { median, net: [net - 0.25, net + 0.25], ratio: [ratio[0], ratio[2]] };
+        Line { name: name.to_owned(), result, goal }
+    }
+
+    fn report() -> Report {
+        let goal = Some(Goal { net: 6.0, ratio: Some(1.2) });
+        Report {
+            lines: vec![
+                line("bare MAC swap", 1.25, [0.99, 1.0, 1.01], None),
+                line("echo", 5.5, [1.1, 1.15, 1.19], goal),
+                line("slow echo", 9.0, [1.2, 1.3, 1.5], goal),
+            ],
+            loads: 5,
+            rounds: 7,
+            sources: 1,
+            kernel: "6.18.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn columns_are_aligned_and_goals_are_marked() {
+        let text = report().to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[0], "CASE           NET NS         SPREAD   RATIO       SPREAD  GOAL");
+        assert_eq!(lines[1], "bare MAC swap     1.2       1.0..1.5   1.00x   0.99..1.01");
+        assert_eq!(
+            lines[2],
+            "echo              5.5       5.2..5.8   1.15x   1.10..1.19  at most 6 ns and 1.2x: met"
+        );
+        assert!(lines[3].ends_with("at most 6 ns and 1.2x: MISSED (unsteady)"), "{}", lines[3]);
+        assert!(text.contains("more than 8 % away"), "{text}");
+    }
+
+    #[test]
+    fn many_sources_may_spread_more() {
+        let Report { lines, .. } = report();
+        assert!(!is_steady(&lines[2].result, 1));
+        assert!(is_steady(&lines[2].result, 1024));
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let json = report().json();
+        assert_eq!(json["cases"][1]["goal"]["met"], true);
+        assert_eq!(json["cases"][2]["steady"], false);
+        assert_eq!(json["cases"][0]["goal"], Value::Null);
+        assert_eq!(json["cases"][1]["ratio_to_mac_swap"]["median"], 1.15);
+    }
+}
