@@ -1,0 +1,246 @@
+//! The real `icmpctl`: where it is, and how tests run it and read what it says.
+
+use std::{
+    env, fmt, fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::netns::Lab;
+
+/// How long anything may take that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The binary.
+///
+/// # Panics
+///
+/// Panics if it has not been built; so do the other two.
+#[must_use]
+pub fn binary() -> PathBuf {
+    built("ICMPCTL_BIN", "target/debug/icmpctl")
+}
+
+/// The kernel half's object file.
+#[must_use]
+pub fn object() -> PathBuf {
+    built("ICMPCTL_OBJECT", "target/ebpf/icmpctl.o")
+}
+
+/// The object file with programs for tests.
+#[must_use]
+pub fn instruments() -> PathBuf {
+    built("ICMPCTL_INSTRUMENTS", "target/ebpf/instruments.o")
+}
+
+fn built(variable: &str, default: &str) -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let path = env::var_os(variable).map_or_else(|| workspace.join(default), PathBuf::from);
+    assert!(path.exists(), "{} is missing: `cargo xtask test` builds it, or set {variable}", path.display());
+    path
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Exit status; `None` if a signal ended it.
+    pub status: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said.
+    pub stderr: String,
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { status: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {:?}\n{}{}", self.status, self.stdout, self.stderr)
+    }
+}
+
+impl Finished {
+    /// What it printed.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it failed.
+    #[must_use]
+    pub fn ok(self) -> String {
+        assert_eq!(self.status, Some(0), "{self}");
+        self.stdout
+    }
+
+    /// What it said.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it did not fail with this status, or did not say all of this.
+    pub fn fails(self, status: i32, parts: &[&str]) -> String {
+        assert_eq!(self.status, Some(status), "{self}");
+        for part in parts {
+            assert!(self.stderr.contains(part), "{part:?} is missing in:\n{}", self.stderr);
+        }
+        self.stderr
+    }
+}
+
+impl Lab {
+    /// The command `icmpctl`, in the server's namespace and with the lab's BPF file system.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(["--netns", self.server.name(), "--bpffs"]).arg(self.bpffs.path()).args(arguments);
+        command
+    }
+
+    /// Runs `icmpctl` to its end.
+    #[must_use]
+    pub fn icmpctl(&self, arguments: &[&str]) -> Finished {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Starts `icmpctl` and waits until it has attached its program.
+    #[must_use]
+    pub fn start(&self, arguments: &[&str]) -> Running {
+        let mut running = Running::start(self.command(arguments));
+        // "program 7 attached in ..." or "program 7 replaces 6 ...".
+        running.wait_for(": program ");
+        running
+    }
+
+    /// What `icmpctl status --json` lists.
+    #[must_use]
+    pub fn status(&self) -> Vec<Value> {
+        serde_json::from_str(&self.icmpctl(&["status", "--json"]).ok()).unwrap()
+    }
+
+    /// How many packets of a family `icmpctl stats --json` counts under a reason.
+    #[must_use]
+    pub fn counted(&self, family: &str, reason: &str) -> u64 {
+        let statistics = self.statistics();
+        let rows = statistics["reasons"].as_array().unwrap();
+        let row = rows.iter().find(|row| row["family"] == family && row["reason"] == reason);
+        row.unwrap_or_else(|| panic!("no {family} {reason} in {statistics}"))["packets"].as_u64().unwrap()
+    }
+
+    /// What `icmpctl stats --json` says of the one attachment there is.
+    #[must_use]
+    pub fn statistics(&self) -> Value {
+        let text = self.icmpctl(&["stats", "--json"]).ok();
+        let mut all: Vec<Value> = serde_json::from_str(&text).unwrap();
+        assert_eq!(all.len(), 1, "{text}");
+        all.remove(0)
+    }
+}
+
+/// An `icmpctl` that has not ended; it is killed when dropped.
+pub struct Running {
+    child: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Starts a command.
+    #[must_use]
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let said = Arc::clone(&lines);
+        let reader = thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                said.lock().unwrap().push(line);
+            }
+        });
+        Self { child, lines, reader: Some(reader) }
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// Waits until it has said this.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it ends before, or takes too long.
+    pub fn wait_for(&mut self, part: &str) {
+        wait_until(|| {
+            let ended = self.child.try_wait().unwrap();
+            let found = self.said().contains(part);
+            assert!(found || ended.is_none(), "{part:?} is missing in:\n{}", self.said());
+            found
+        });
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// Panics if that takes too long.
+    #[must_use]
+    pub fn wait(mut self) -> Finished {
+        wait_until(|| self.child.try_wait().unwrap().is_some());
+        let status = self.child.wait().unwrap().code();
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        let mut stdout = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        Finished { status, stdout, stderr: self.said() }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something has come true.
+///
+/// # Panics
+///
+/// Panics if that takes longer than [`PATIENCE`].
+pub fn wait_until(mut done: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !done() {
+        assert!(begin.elapsed() < PATIENCE, "nothing happened within {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether a directory exists and holds something of this name.
+#[must_use]
+pub fn holds(directory: &Path, name: &str) -> bool {
+    fs::symlink_metadata(directory.join(name)).is_ok()
+}

@@ -1,0 +1,76 @@
+//! The data path's kernel build: loaded for real, fed with frames by BPF_PROG_TEST_RUN, attached to nothing.
+
+use std::fs;
+
+use aya::programs::{TestRun as _, TestRunOptions};
+use icmp_common::counters::Counters;
+use icmp_ebpf::Verdict;
+use icmp_userspace::{kernel::load::Program, observe::counters, policy::compile::Tables};
+
+use crate::{host::Outcome, icmpctl};
+
+/// Shortest frame that a test run takes: an Ethernet header (`bpf_test_init` in `net/bpf/test_run.c`).
+pub const SHORTEST: usize = 14;
+/// Longest frame that a test run takes for a program without multi-buffer support: what is left of a page
+/// behind headroom (256 bytes) and tailroom (320).
+pub const LONGEST: usize = 4096 - 256 - 320;
+
+/// A program in the kernel.
+pub struct Loaded {
+    program: Program,
+    counters: Counters,
+}
+
+impl Loaded {
+    /// Loads the program with a policy's tables.
+    #[must_use]
+    pub fn new(tables: &Tables) -> Self {
+        let object = fs::read(icmpctl::object()).unwrap();
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let program = match Program::load(&object, tables, None, log.path()) {
+            Ok(program) => program,
+            Err(error) => {
+                // The verifier says last what it refuses.
+                let text = fs::read_to_string(log.path()).unwrap_or_default();
+                let lines: Vec<_> = text.lines().collect();
+                panic!("{error}\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+            }
+        };
+        Self { program, counters: Counters::ZERO }
+    }
+
+    /// Takes a frame through it, as if it came from the loopback interface of the current network namespace.
+    pub fn run(&mut self, frame: &[u8]) -> Outcome {
+        self.run_with(frame, None)
+    }
+
+    /// Takes a frame through it, as if it came from an interface; that must have an XDP program in native mode.
+    pub fn run_from(&mut self, interface: u32, frame: &[u8]) -> Outcome {
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, frame.len() as u32, 0, interface, 0, 0].map(u32::to_ne_bytes);
+        self.run_with(frame, Some(context.as_flattened()))
+    }
+
+    fn run_with(&mut self, frame: &[u8], context: Option<&[u8]>) -> Outcome {
+        let mut bytes = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut bytes),
+            ctx_in: context,
+            ..TestRunOptions::new()
+        };
+        let result = self.program.xdp().unwrap().test_run(options).unwrap();
+        assert_eq!(result.data_size_out as usize, frame.len(), "the frame's length changed: {frame:02x?}");
+        // `enum xdp_action`.
+        let verdict = match result.return_value {
+            1 => Verdict::Malformed,
+            2 => Verdict::Pass,
+            3 => Verdict::Answer,
+            other => panic!("XDP action {other}: {frame:02x?}"),
+        };
+        let after = counters::read(self.program.counters().unwrap()).unwrap();
+        let outcome = Outcome::new(verdict, &self.counters, &after, bytes);
+        self.counters = after;
+        outcome
+    }
+}
