@@ -1,0 +1,261 @@
+//! The loaded program against the host build: the same frames get the same verdict, the same reason and the same
+//! bytes (BPF_PROG_TEST_RUN).
+//!
+//! A test run takes frames of 14 bytes up to most of a page ([`loaded::LONGEST`]); shorter and longer ones are the
+//! host build's (`conformance.rs`) and the veth's (`veth.rs`).
+
+use std::{cell::RefCell, collections::BTreeSet};
+
+use etherparse::Ipv4Header;
+use icmp_common::Family::{Ipv4, Ipv6};
+use icmp_ebpf::{Reason, Verdict};
+use icmp_tests::{
+    frames::{
+        CLIENT_MAC, ICMP4, ICMP6, IP, Ping4, Ping6, SERVER_MAC, any_frame, fix_header_checksum, payload,
+        tcp4, udp4, udp6,
+    },
+    host::{handle, handle_routed, tables},
+    loaded::{self, Loaded},
+    netns::{CLIENT4, CLIENT6, Lab, SERVER_END},
+    oracle::{self, outcome},
+};
+use icmp_userspace::policy::compile::Tables;
+use proptest::{prelude::ProptestConfig, prop_assert_eq, test_runner::TestRunner};
+
+/// A policy in both builds.
+struct Both {
+    tables: Tables,
+    loaded: Loaded,
+}
+
+impl Both {
+    fn new(policy: &str) -> Self {
+        let tables = tables(policy);
+        let loaded = Loaded::new(&tables);
+        Self { tables, loaded }
+    }
+
+    /// Demands that both builds agree, and returns the reason.
+    #[track_caller]
+    fn agree(&mut self, frame: &[u8]) -> Option<Reason> {
+        let host = handle(&self.tables, frame);
+        assert_eq!(self.loaded.run(frame), host, "of {frame:02x?}");
+        host.counted.map(|(_, reason)| reason)
+    }
+}
+
+/// A frame, and what was changed in it.
+fn changed(mut frame: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    change(&mut frame);
+    frame
+}
+
+/// Frames for every reason that needs no setting.
+fn samples() -> Vec<Vec<u8>> {
+    let (ping4, ping6) = (Ping4::default(), Ping6::default());
+    let with4 = |change: &dyn Fn(&mut Ping4)| {
+        let mut ping = ping4.clone();
+        change(&mut ping);
+        ping.frame()
+    };
+    let with6 = |change: &dyn Fn(&mut Ping6)| {
+        let mut ping = ping6.clone();
+        change(&mut ping);
+        ping.frame()
+    };
+    vec![
+        ping4.frame(),
+        ping6.frame(),
+        with4(&|ping| ping.tags = vec![(0x8100, 0xe001)]),
+        with6(&|ping| ping.tags = vec![(0x88a8, 0x2001), (0x8100, 0xb002)]),
+        with4(&|ping| ping.tags = vec![(0x8100, 1); 3]),
+        with4(&|ping| ping.icmp_type = 0),
+        with6(&|ping| ping.icmp_type = 135),
+        with4(&|ping| ping.code = 1),
+        with6(&|ping| ping.code = 255),
+        with4(&|ping| ping.to[5] = 9),
+        with6(&|ping| ping.to = [0xff; 6]),
+        with4(&|ping| ping.to = [1, 0, 0x5e, 0, 0, 1]),
+        with4(&|ping| ping.from = SERVER_MAC),
+        with6(&|ping| ping.from[0] = 3),
+        with4(&|ping| ping.ip.destination = [192, 0, 2, 7]),
+        with6(&|ping| ping.ip.destination[0] = 0x30),
+        with4(&|ping| ping.ip.destination = [192, 0, 2, 255]),
+        with4(&|ping| ping.ip.destination = [224, 0, 0, 1]),
+        with6(&|ping| ping.ip.destination[0] = 0xff),
+        with4(&|ping| ping.ip.source = [127, 0, 0, 1]),
+        with4(&|ping| ping.ip.source = ping.ip.destination),
+        with6(&|ping| ping.ip.source = [0; 16]),
+        with4(&|ping| ping.ip.more_fragments = true),
+        with4(&|ping| ping.ip.options = [7, 7, 4, 0, 0, 0, 0, 0].into()),
+        changed(ping6.frame(), |frame| (frame[IP + 6], frame[ICMP6]) = (60, 58)),
+        changed(ping6.frame(), |frame| (frame[IP + 6], frame[ICMP6]) = (60, 6)),
+        changed(ping4.frame(), |frame| frame[IP] = 0x44),
+        changed(ping4.frame(), |frame| frame.truncate(60)),
+        changed(ping6.frame(), |frame| frame[IP + 4] = 1),
+        changed(ping4.frame(), |frame| frame[IP + 10] ^= 1),
+        changed(ping4.frame(), |frame| frame[ICMP4 + 20] ^= 1),
+        changed(ping6.frame(), |frame| frame[ICMP6 + 20] ^= 1),
+        tcp4(),
+        udp4(),
+        udp6(),
+    ]
+}
+
+/// Hand-made frames reach every reason, and both builds agree on each; but for `too-long`, for which no test run
+/// takes a frame that is long enough.
+#[test]
+#[ignore = "needs root and BPF"]
+fn every_reason_is_reached_and_agreed_on() {
+    let mut reached = BTreeSet::new();
+    for policy in [
+        "",
+        "respond.to = [\"0.0.0.0/0\", \"::/0\"]",
+        "respond.verify-checksum = false\nrespond.ttl = 1",
+        "respond.enabled = false",
+        "respond.next-hop = \"fib\"",
+    ] {
+        let mut both = Both::new(policy);
+        for frame in samples() {
+            reached.extend(both.agree(&frame));
+        }
+    }
+    let all: BTreeSet<_> = Reason::ALL.iter().copied().filter(|reason| *reason != Reason::TooLong).collect();
+    assert_eq!(reached, all);
+}
+
+/// Some thousand frames that are pings but for what chance did to them.
+#[test]
+#[ignore = "needs root and BPF"]
+fn random_frames_are_agreed_on() {
+    for policy in ["", "respond.to = [\"0.0.0.0/0\", \"::/0\"]\nrespond.verify-checksum = false"] {
+        let both = RefCell::new(Both::new(policy));
+        let config = ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() };
+        let outcome = TestRunner::new(config).run(&any_frame(), |mut frame| {
+            frame.resize(frame.len().max(loaded::SHORTEST), 0);
+            let Both { tables, loaded } = &mut *both.borrow_mut();
+            prop_assert_eq!(loaded.run(&frame), handle(tables, &frame));
+            Ok(())
+        });
+        outcome.unwrap();
+    }
+}
+
+/// Messages of every length: each way through the sum of a message, whole blocks and every tail, odd and even.
+/// Right ones are answered, and one wrong bit anywhere is found.
+#[test]
+#[ignore = "needs root and BPF"]
+fn messages_of_every_length_are_summed_up() {
+    let mut both = Both::new("");
+    for length in (0..=200).chain([1471, 1472, loaded::LONGEST - ICMP6 - 8]) {
+        let data = payload(length);
+        for (frame, message) in [
+            (Ping4 { payload: data.clone(), ..Ping4::default() }.frame(), ICMP4),
+            (Ping6 { payload: data.clone(), ..Ping6::default() }.frame(), ICMP6),
+        ] {
+            assert_eq!(both.agree(&frame), Some(Reason::Echo), "{length} bytes");
+            for at in [message + 4, frame.len() - 1] {
+                let wrong = changed(frame.clone(), |frame| frame[at] ^= 0x40);
+                assert_eq!(both.agree(&wrong), Some(Reason::BadChecksum), "{length} bytes");
+            }
+            // Padding is not part of the message.
+            let padded = changed(frame, |frame| frame.resize((frame.len() + 3).min(loaded::LONGEST), 0xff));
+            assert_eq!(both.agree(&padded), Some(Reason::Echo), "{length} bytes");
+        }
+    }
+}
+
+/// C3, in the kernel: the request whose reply is zero throughout, and the values around the carries.
+#[test]
+#[ignore = "needs root and BPF"]
+fn c03_checksums_around_the_carry_are_right() {
+    for policy in ["", "respond.verify-checksum = false"] {
+        let mut both = Both::new(policy);
+        let zero = Ping4 { identifier: 0, sequence: 0, payload: vec![0; 8], ..Ping4::default() }.frame();
+        assert_eq!(both.agree(&zero), Some(Reason::Echo));
+        assert_eq!(both.loaded.run(&zero).frame[ICMP4 + 2..ICMP4 + 4], [0xff, 0xff]);
+        for sequence in (0..0x20).chain(0xf7e0..0xf820).chain(0xffe0..=0xffff) {
+            let frame = Ping4 { identifier: 0, sequence, ..Ping4::default() }.frame();
+            assert_eq!(both.agree(&frame), Some(Reason::Echo));
+            assert_eq!(both.loaded.run(&frame), outcome(&frame, Ipv4, Reason::Echo));
+            let frame = Ping6 { identifier: 0, sequence, ..Ping6::default() }.frame();
+            assert_eq!(both.agree(&frame), Some(Reason::Echo));
+            assert_eq!(both.loaded.run(&frame), outcome(&frame, Ipv6, Reason::Echo));
+        }
+    }
+}
+
+/// A captured echo request and the reply that its host gave: with TTL 255 the program gives that reply byte for
+/// byte. The captures' addresses were altered, so their IPv4 header checksums are computed anew.
+#[test]
+#[ignore = "needs root and BPF"]
+fn captured_request_gives_the_captured_reply() {
+    let request = "4500003c19ff00007e011ce8c0a80164c0a801c80800d9c303007889303132333435363738396162636465666768696a\
+                   6b6c6d6e6f70717273747576";
+    let reply = "4500003c19ff0000ff019be7c0a801c8c0a801640000e1c303007889303132333435363738396162636465666768696a6b\
+                 6c6d6e6f70717273747576";
+    let mut both = Both::new("respond.to = [\"192.168.1.0/24\"]\nrespond.ttl = 255");
+    let request = captured(SERVER_MAC, CLIENT_MAC, request);
+    assert_eq!(both.agree(&request), Some(Reason::Echo));
+    assert_eq!(both.loaded.run(&request).frame, captured(CLIENT_MAC, SERVER_MAC, reply));
+}
+
+/// Captured errors, which quote other packets, are the stack's.
+#[test]
+#[ignore = "needs root and BPF"]
+fn captured_errors_are_passed() {
+    let port_unreachable = "45000038fc094000320197fcc0a80164c0a801c8030301c900000000450000f2d3854000f01101b6c0a80164\
+                            c0a801c80035fa2000de0000";
+    let admin_prohibited = "45000038e25f0000ff0181e6c0a80164c0a801c8030dfcf2000000004500001c30f200003a016848c0a80164\
+                            c0a801c808006f16a8c3e025";
+    let mut both = Both::new("respond.to = [\"0.0.0.0/0\"]");
+    for packet in [port_unreachable, admin_prohibited] {
+        let frame = captured(SERVER_MAC, CLIENT_MAC, packet);
+        assert_eq!(both.agree(&frame), Some(Reason::OtherType));
+        assert_eq!(both.loaded.run(&frame).verdict, Verdict::Pass);
+    }
+}
+
+/// A captured IPv4 packet in a frame, its header checksum computed anew.
+fn captured(to: [u8; 6], from: [u8; 6], hex: &str) -> Vec<u8> {
+    let digit = |digit: u8| char::from(digit).to_digit(16).unwrap() as u8;
+    let packet = hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1]));
+    let mut frame = [&to[..], &from, &[0x08, 0x00]].concat();
+    frame.extend(packet);
+    assert!(Ipv4Header::from_slice(&frame[IP..]).is_ok());
+    fix_header_checksum(&mut frame, IP);
+    frame
+}
+
+/// C22, in the kernel: with `next-hop = "fib"` the reply goes to the neighbour that the routing table names, whoever
+/// sent the request; where forwarding is off the table says nothing, and the request is passed.
+#[test]
+#[ignore = "needs root and BPF"]
+fn c22_next_hop_is_the_routing_tables() {
+    let lab = Lab::native();
+    // A test run takes an interface for its frame's only if that has a queue for XDP, that is, a program.
+    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", "native"]).ok();
+    let index = lab.server.index(SERVER_END);
+    let neighbour = [2, 0, 0, 0, 0, 0x77];
+    for address in [CLIENT4, CLIENT6] {
+        lab.server.ip(&format!("neighbour replace {address} lladdr 02:00:00:00:00:77 dev {SERVER_END}"));
+    }
+    let tables = tables("respond.next-hop = \"fib\"");
+    let mut loaded = lab.server.enter(|| Loaded::new(&tables));
+    for forwarding in ["0", "1"] {
+        for family in ["ipv4", "ipv6"] {
+            lab.server.sysctl(&format!("{family}/conf/{SERVER_END}/forwarding"), forwarding);
+        }
+        let next_hop = (forwarding == "1").then_some((SERVER_MAC, neighbour));
+        for frame in [Ping4::default().frame(), Ping6::default().frame()] {
+            let (expected, _) = handle_routed(&tables, next_hop, &frame);
+            let found = lab.server.enter(|| loaded.run_from(index, &frame));
+            assert_eq!(found, expected, "forwarding {forwarding}");
+            if next_hop.is_some() {
+                let mut reply = oracle::reply(&frame, oracle::TTL);
+                reply[..6].copy_from_slice(&neighbour);
+                assert_eq!(found.frame, reply);
+            }
+        }
+    }
+}
