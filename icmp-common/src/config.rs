@@ -1,15 +1,13 @@
 //! The settings of a loaded program: frozen read-only data, on which the kernel's verifier prunes branches.
 
-#[cfg(doc)]
-use crate::wire::ethernet::Mac;
-use crate::{ABI_VERSION, Plain};
+use crate::{ABI_VERSION, Plain, wire::ethernet::MacParts};
 
 /// Settings, written once before the program is loaded and never changed: new settings are a new program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Config {
-    /// The interface's MAC address, as [`Mac::number`] makes it.
-    pub interface_mac: u64,
+    /// The interface's MAC address.
+    pub interface_mac: MacParts,
     /// [`ABI_VERSION`] of whoever wrote this.
     pub abi_version: u32,
     /// Number of lines in the IPv6 index, minus one; the number is a power of two. See [`crate::tables`].
@@ -45,7 +43,7 @@ pub enum NextHop {
 impl Config {
     /// What an object file holds before a loader has filled it in: it answers nothing.
     pub const UNSET: Self = Self {
-        interface_mac: 0,
+        interface_mac: MacParts::NONE,
         abi_version: ABI_VERSION,
         index6_mask: 0,
         fallback6_count: 0,

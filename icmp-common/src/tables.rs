@@ -3,6 +3,10 @@
 //! They are filled before the program is loaded and not changed while it runs; new contents are a new program.
 //! `icmp-userspace/src/policy/compile.rs` writes them, `icmp-ebpf/src/classify.rs` reads them.
 //!
+//! **Hosts**: most requests go to few single addresses. Those that are served stand in small tables of slots, each at
+//! the place that its address is hashed to, unless another one has it. What is found there is served; whatever is
+//! not found there is looked up in the tables proper, which hold everything.
+//!
 //! **IPv4**: a prefix trie with strides of 16, 8 and 8 bits, leaf-pushed into chunks of 256 cells: one load for a
 //! prefix of up to 16 bits, two up to 24, three beyond, however many prefixes there are. The first 256 chunks
 //! are the root: the first 8 bits of an address are the number of a chunk, the next 8 the place of a cell in it.
@@ -39,6 +43,39 @@ impl Destination {
             _ => Self::NotServed,
         }
     }
+}
+
+/// Slots for served hosts, in each family.
+pub const HOST_SLOTS: usize = 256;
+
+/// Served hosts. A free slot is zero, which is no host's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Hosts {
+    /// IPv6 addresses, as [`words`](crate::wire::ipv6::words) makes them.
+    pub v6: [[u64; 2]; HOST_SLOTS],
+    /// IPv4 addresses in memory order.
+    pub v4: [u32; HOST_SLOTS],
+}
+
+impl Hosts {
+    /// No hosts.
+    pub const NONE: Self = Self { v6: [[0; 2]; HOST_SLOTS], v4: [0; HOST_SLOTS] };
+}
+
+/// The slot of an IPv4 address, which is in memory order.
+#[inline(always)]
+#[must_use]
+pub const fn host_slot4(address: u32) -> usize {
+    // Fibonacci hashing (Knuth, TAOCP 3, 6.4): the upper bits of the product depend on all bits of the key.
+    (address.wrapping_mul(0x9e37_79b1) >> 24) as usize
+}
+
+/// The slot of an IPv6 address, which is in memory order.
+#[inline(always)]
+#[must_use]
+pub const fn host_slot6(address: [u64; 2]) -> usize {
+    (address[0].wrapping_add(address[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 
 /// 256 cells of the IPv4 trie.
@@ -95,14 +132,16 @@ pub struct Range6 {
 unsafe impl Plain for Line6 {}
 // SAFETY: as above.
 unsafe impl Plain for Range6 {}
+// SAFETY: as above.
+unsafe impl Plain for Hosts {}
 
 const _: () = assert!(size_of::<Line6>() == 64);
 const _: () = assert!(size_of::<Range6>() == 24);
+const _: () = assert!(size_of::<Hosts>() == 5 << 10);
 
 /// The line in which the cell for addresses that begin with `key` (host order) is, if there is one.
 #[inline(always)]
 #[must_use]
 pub const fn line6(key: u32, mask: u32) -> u32 {
-    // Fibonacci hashing (Knuth, TAOCP 3, 6.4): the upper bits of the product depend on all bits of the key.
     ((key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32 & mask
 }

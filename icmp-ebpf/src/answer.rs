@@ -16,7 +16,7 @@ use icmp_common::{
     tables::Destination,
     wire::{
         Wire,
-        ethernet::{self, Ethernet, Mac},
+        ethernet::{Ethernet, Mac},
         icmp::{ECHO4, ECHO6, Echo, Icmp},
         ipv4::{self, Ipv4},
         ipv6::Ipv6,
@@ -26,13 +26,12 @@ use icmp_common::{
 use crate::{
     Frame, NextHop, Route, State,
     classify::{destination4, destination6},
-    parse::Message,
+    parse::UNTAGGED,
+    unlikely,
 };
 
 /// What differs between the families in answering an echo request.
 pub(crate) trait Answerable: Wire {
-    /// What announces the header.
-    const ETHER_TYPE: u16;
     /// The types of request and reply.
     const ECHO: Echo;
     /// Whether the ICMP checksum covers a pseudo-header.
@@ -71,17 +70,16 @@ unsafe impl<Ip: Wire> Wire for Packet<Ip> {}
 /// The packet is read again for each question instead of once: what is not held over a table look-up needs no
 /// register, of which there are few, and its bytes are in the cache.
 #[inline(always)]
-pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
+pub(crate) fn answer<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
     state: &mut S,
-    message: Message,
 ) -> Reason {
-    let Some(packet) = frame.read::<Packet<Ip>>(message.ip) else { return Reason::BadHeader };
-    if packet.icmp.type_and_code() != [Ip::ECHO.request, 0] {
-        let other_type = packet.icmp.icmp_type != Ip::ECHO.request;
+    let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Reason::BadHeader };
+    if unlikely(!packet.icmp.is_plain(Ip::ECHO.request)) {
+        let other_type = packet.icmp.icmp_type() != Ip::ECHO.request;
         return if other_type { Reason::OtherType } else { Reason::OtherCode };
     }
-    if !state.enabled() {
+    if unlikely(!state.enabled()) {
         return Reason::AnswersOff;
     }
     if let Some(reason) = not_for_us(frame, state) {
@@ -92,23 +90,23 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
         Destination::NotServed => return Reason::NotServed,
         Destination::NotUnicast => return Reason::NotUnicast,
     }
-    let Some(packet) = frame.read::<Packet<Ip>>(message.ip) else { return Reason::BadHeader };
-    if !packet.ip.source_is_another_host() {
+    let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Reason::BadHeader };
+    if unlikely(!packet.ip.source_is_another_host()) {
         return Reason::BadSource;
     }
-    if !packet.ip.header_verifies() {
+    if unlikely(!packet.ip.header_verifies()) {
         return Reason::BadHeaderChecksum;
     }
     let mut reply_checksum = packet.icmp.reply_checksum(Ip::ECHO);
     // Without a pseudo-header a result of 0 is ambiguous (see `checksum::update`); then the message has to be
     // looked at in any case.
-    let ambiguous = !Ip::PSEUDO_HEADER && reply_checksum == 0;
+    let ambiguous = !Ip::PSEUDO_HEADER && unlikely(reply_checksum == 0);
     if state.verify_checksum() || ambiguous {
         let pseudo_header = packet.ip.pseudo_header_sum();
-        let at = message.ip + size_of::<Ip>();
-        let length = |frame: &F| Some(frame.read::<Ip>(message.ip)?.message_length());
+        let at = IP + size_of::<Ip>();
+        let length = |frame: &F| Some(frame.read::<Ip>(IP)?.message_length());
         let Some(sum) = frame.sum(at, length) else { return Reason::TooLong };
-        if state.verify_checksum() && !checksum::verifies(pseudo_header + sum) {
+        if state.verify_checksum() && unlikely(!checksum::verifies(pseudo_header + sum)) {
             return Reason::BadChecksum;
         }
         // Type and checksum are the only words of the request that are not zero: all that the reply's checksum
@@ -117,12 +115,12 @@ pub(crate) fn answer<Ip: Answerable, F: Frame, S: State>(
             reply_checksum = 0xffff;
         }
     }
-    let next_hop = match next_hop::<Ip, _, _>(frame, state, message) {
+    let next_hop = match next_hop::<IP, Ip, F, S>(frame, state) {
         Ok(next_hop) => next_hop,
         Err(reason) => return reason,
     };
     let ttl = state.ttl();
-    let Some(packet) = frame.write::<Packet<Ip>>(message.ip) else { return Reason::BadHeader };
+    let Some(packet) = frame.write::<Packet<Ip>>(IP) else { return Reason::BadHeader };
     packet.ip.turn_around(ttl);
     packet.icmp.set_type(Ip::ECHO.reply, reply_checksum);
     // A frame that holds the packet holds this, too.
@@ -143,12 +141,13 @@ pub(crate) fn discard<F: Frame, S: State>(frame: &F, state: &S) -> Reason {
 #[inline(always)]
 fn not_for_us<F: Frame, S: State>(frame: &F, state: &S) -> Option<Reason> {
     let Some(ethernet) = frame.read::<Ethernet>(0) else { return Some(Reason::OtherHost) };
-    let own = state.interface_mac();
-    if ethernet.destination.number() != own {
-        let group = ethernet.destination.is_group();
+    let (destination, source) = (ethernet.destination.parts(), ethernet.source.parts());
+    if unlikely(!destination.is(state.interface_mac())) {
+        let group = destination.is_group();
         return Some(if group { Reason::LinkMulticast } else { Reason::OtherHost });
     }
-    if ethernet.source.number() == own || ethernet.source.is_group() {
+    // The destination is our own address.
+    if unlikely(source.is(destination)) || unlikely(source.is_group()) {
         return Some(Reason::OwnFrame);
     }
     None
@@ -156,34 +155,31 @@ fn not_for_us<F: Frame, S: State>(frame: &F, state: &S) -> Option<Reason> {
 
 /// The reply's MAC addresses: turned around, or as the routing table says.
 #[inline(always)]
-fn next_hop<Ip: Answerable, F: Frame, S: State>(
+fn next_hop<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &F,
     state: &mut S,
-    message: Message,
 ) -> Result<NextHop, Reason> {
     let ethernet = frame.read::<Ethernet>(0).ok_or(Reason::OtherHost)?;
-    if state.next_hop_from_fib() {
+    if unlikely(state.next_hop_from_fib()) {
         // Behind a VLAN tag another interface's routes count, of which this one knows nothing.
-        let untagged = ethernet.ether_type() == Ip::ETHER_TYPE;
-        let packet = frame.read::<Packet<Ip>>(message.ip).filter(|_| untagged);
+        let packet = frame.read::<Packet<Ip>>(IP).filter(|_| IP == UNTAGGED);
         return packet.and_then(|packet| state.next_hop(&packet.ip.reply_route())).ok_or(Reason::NoNextHop);
     }
     Ok(NextHop { source: ethernet.destination.parts(), destination: ethernet.source.parts() })
 }
 
 impl Answerable for Ipv4 {
-    const ETHER_TYPE: u16 = ethernet::IPV4;
     const ECHO: Echo = ECHO4;
     const PSEUDO_HEADER: bool = false;
 
     #[inline(always)]
     fn destination<S: State>(&self, state: &S) -> Destination {
-        destination4(state, self.destination())
+        destination4(state, self.destination)
     }
 
     #[inline(always)]
     fn source_is_another_host(&self) -> bool {
-        ipv4::is_host(self.source()) && self.source != self.destination
+        ipv4::is_host(self.source) && u32::from_ne_bytes(self.source) != u32::from_ne_bytes(self.destination)
     }
 
     #[inline(always)]
@@ -219,13 +215,12 @@ impl Answerable for Ipv4 {
 }
 
 impl Answerable for Ipv6 {
-    const ETHER_TYPE: u16 = ethernet::IPV6;
     const ECHO: Echo = ECHO6;
     const PSEUDO_HEADER: bool = true;
 
     #[inline(always)]
     fn destination<S: State>(&self, state: &S) -> Destination {
-        destination6(state, self.destination())
+        destination6(state, self.destination)
     }
 
     #[inline(always)]

@@ -4,16 +4,20 @@
 //! [`icmp_common::tables`]; a cell that is missing, which no table of ours has, counts as not served.
 
 use icmp_common::{
-    tables::{CHUNK, Destination, MAX_RUN6, RUN6_STEPS, line6},
-    wire::ipv6::Address6,
+    tables::{CHUNK, Destination, MAX_RUN6, RUN6_STEPS, host_slot4, host_slot6, line6},
+    wire::ipv6::{Address6, words},
 };
 
 use crate::State;
 
-/// What an IPv4 address (host order) is to us.
+/// What an IPv4 address is to us.
 #[inline(always)]
-pub(crate) fn destination4<S: State>(state: &S, address: u32) -> Destination {
-    Destination::from_cell(cell4(state, address).unwrap_or_default())
+pub(crate) fn destination4<S: State>(state: &S, address: [u8; 4]) -> Destination {
+    let number = u32::from_ne_bytes(address);
+    if state.host4(host_slot4(number)) == number {
+        return Destination::Served;
+    }
+    Destination::from_cell(cell4(state, u32::from_be_bytes(address)).unwrap_or_default())
 }
 
 #[inline(always)]
@@ -31,7 +35,13 @@ fn cell4<S: State>(state: &S, address: u32) -> Option<u32> {
 
 /// What an IPv6 address is to us.
 #[inline(always)]
-pub(crate) fn destination6<S: State>(state: &S, address: Address6) -> Destination {
+pub(crate) fn destination6<S: State>(state: &S, address: [u8; 16]) -> Destination {
+    let number = words(address);
+    let [high, low] = state.host6(host_slot6(number));
+    if high == number[0] && low == number[1] {
+        return Destination::Served;
+    }
+    let address = Address6::from_bytes(address);
     Destination::from_cell(range6(state, address).unwrap_or_default())
 }
 

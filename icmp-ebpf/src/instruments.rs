@@ -192,12 +192,12 @@ fn echo_reply(frame: &PacketFrame) -> Option<Family> {
             let header = frame.read::<Ipv4>(ip)?;
             let icmp = frame.read::<Icmp>(ip + ipv4::HEADER)?;
             let plain = header.version_ihl() == ipv4::PLAIN && header.protocol == ipv4::ICMP;
-            (plain && icmp.icmp_type == ECHO4.reply).then_some(Family::Ipv4)
+            (plain && icmp.icmp_type() == ECHO4.reply).then_some(Family::Ipv4)
         }
         ethernet::IPV6 => {
             let header = frame.read::<Ipv6>(ip)?;
             let icmp = frame.read::<Icmp>(ip + ipv6::HEADER)?;
-            (header.next_header == ipv6::ICMPV6 && icmp.icmp_type == ECHO6.reply).then_some(Family::Ipv6)
+            (header.next_header == ipv6::ICMPV6 && icmp.icmp_type() == ECHO6.reply).then_some(Family::Ipv6)
         }
         _ => None,
     }

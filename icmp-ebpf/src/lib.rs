@@ -28,29 +28,44 @@ use icmp_common::{
 
 use answer::{answer, discard};
 use count::count;
-use parse::{Parsed, parse};
+use parse::{DOUBLE_TAGGED, Parsed, TAGGED, UNTAGGED, parse, tags};
 
 /// Takes one frame all the way. On [`Verdict::Answer`] the frame has become its answer; on any other verdict
 /// not one byte of it has changed.
 #[inline(always)]
 pub fn handle<F: Frame, S: State>(frame: &mut F, state: &mut S) -> Verdict {
-    // parse: Ethernet, up to two VLAN tags, IPv4 or IPv6, ICMP. What is not ICMP pays for this step alone.
-    match parse(frame) {
-        Parsed::NotOurs => Verdict::Pass,
-        // answer: echo requests to served addresses, in place.
-        // count: every ICMP packet leaves through here, once, with one verdict and one reason.
-        Parsed::Ipv4(message) => {
-            let reason = answer::<Ipv4, _, _>(frame, state, message);
-            count(state, Family::Ipv4, reason)
-        }
-        Parsed::Ipv6(message) => {
-            let reason = answer::<Ipv6, _, _>(frame, state, message);
-            count(state, Family::Ipv6, reason)
-        }
-        Parsed::Broken(family) => {
-            let reason = discard(frame, state);
-            count(state, family, reason)
-        }
-        Parsed::Aside(family, reason) => count(state, family, reason),
+    // The way is the same behind VLAN tags, only further back. Each number of tags gets its own copy of it, so
+    // that every offset in it is a constant.
+    match tags(frame) {
+        Some((0, ether_type)) => way::<UNTAGGED, F, S>(frame, state, ether_type),
+        Some((1, ether_type)) => way::<TAGGED, F, S>(frame, state, ether_type),
+        Some((_, ether_type)) => way::<DOUBLE_TAGGED, F, S>(frame, state, ether_type),
+        None => Verdict::Pass,
     }
+}
+
+/// The way of a packet whose network layer begins at `IP`.
+#[inline(always)]
+fn way<const IP: usize, F: Frame, S: State>(frame: &mut F, state: &mut S, ether_type: u16) -> Verdict {
+    // parse: Ethernet, up to two VLAN tags, IPv4 or IPv6, ICMP. What is not ICMP pays for this step alone.
+    let (family, reason) = match parse::<IP, F>(frame, ether_type) {
+        Parsed::NotOurs => return Verdict::Pass,
+        // answer: echo requests to served addresses, in place.
+        Parsed::Ipv4 => (Family::Ipv4, answer::<IP, Ipv4, F, S>(frame, state)),
+        Parsed::Ipv6 => (Family::Ipv6, answer::<IP, Ipv6, F, S>(frame, state)),
+        Parsed::Broken(family) => (family, discard(frame, state)),
+        Parsed::Aside(family, reason) => (family, reason),
+    };
+    // count: every ICMP packet leaves here, once, with one verdict and one reason.
+    count(state, family, reason)
+}
+
+/// Tells the compiler that a condition rarely holds, so that the usual way needs no jumps: on a path of a few dozen
+/// instructions each jump taken costs as much as several of them.
+#[inline(always)]
+fn unlikely(condition: bool) -> bool {
+    if condition {
+        core::hint::cold_path();
+    }
+    condition
 }

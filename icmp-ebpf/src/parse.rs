@@ -14,53 +14,49 @@ use icmp_common::{
     },
 };
 
-use crate::Frame;
-
-/// An ICMP message that is whole and stands directly behind a plain IP header.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Message {
-    /// Where the IP header begins, in bytes.
-    pub(crate) ip: usize,
-}
+use crate::{Frame, unlikely};
 
 /// What a frame turned out to be.
 pub(crate) enum Parsed {
     /// Not ICMP, or nothing that IP could be read from.
     NotOurs,
-    /// An ICMP message.
-    Ipv4(Message),
-    /// An ICMPv6 message.
-    Ipv6(Message),
+    /// An ICMP message that is whole and stands directly behind a plain IPv4 header.
+    Ipv4,
+    /// An ICMPv6 message that is whole and stands directly behind an IPv6 header.
+    Ipv6,
     /// ICMP that is left to the stack as it stands.
     Aside(Family, Reason),
     /// ICMP whose IP header is impossible.
     Broken(Family),
 }
 
-/// Finds the ICMP message in a frame.
+/// Where the network layer's header begins, behind no, one or two VLAN tags.
+pub(crate) const UNTAGGED: usize = size_of::<Ethernet>();
+pub(crate) const TAGGED: usize = UNTAGGED + size_of::<VlanTag>();
+pub(crate) const DOUBLE_TAGGED: usize = TAGGED + size_of::<VlanTag>();
+
+/// How many VLAN tags a frame has, and the EtherType behind them. A third tag is an EtherType that is not ours.
 #[inline(always)]
-pub(crate) fn parse<F: Frame>(frame: &F) -> Parsed {
-    let Some((ether_type, ip)) = network_header(frame) else { return Parsed::NotOurs };
-    match ether_type {
-        ethernet::IPV4 => parse_ipv4(frame, ip),
-        ethernet::IPV6 => parse_ipv6(frame, ip),
-        _ => Parsed::NotOurs,
+pub(crate) fn tags<F: Frame>(frame: &F) -> Option<(usize, u16)> {
+    let ether_type = frame.read::<Ethernet>(0)?.ether_type();
+    if !unlikely(ethernet::is_tag(ether_type)) {
+        return Some((0, ether_type));
     }
+    let ether_type = frame.read::<VlanTag>(UNTAGGED)?.ether_type();
+    if !ethernet::is_tag(ether_type) {
+        return Some((1, ether_type));
+    }
+    Some((2, frame.read::<VlanTag>(TAGGED)?.ether_type()))
 }
 
-/// The EtherType behind the tags, and where its header begins. A third tag is an EtherType that is not ours.
+/// Finds the ICMP message in a frame whose network layer begins at `IP`.
 #[inline(always)]
-fn network_header<F: Frame>(frame: &F) -> Option<(u16, usize)> {
-    let mut ether_type = frame.read::<Ethernet>(0)?.ether_type();
-    let mut at = size_of::<Ethernet>();
-    for _ in 0..2 {
-        if !matches!(ether_type, ethernet::VLAN | ethernet::SERVICE_VLAN) {
-            break;
-        }
-        ether_type = frame.read::<VlanTag>(at)?.ether_type();
-        at += size_of::<VlanTag>();
+pub(crate) fn parse<const IP: usize, F: Frame>(frame: &F, ether_type: u16) -> Parsed {
+    match ether_type {
+        ethernet::IPV4 => parse_ipv4(frame, IP),
+        ethernet::IPV6 => parse_ipv6(frame, IP),
+        _ => Parsed::NotOurs,
     }
-    Some((ether_type, at))
 }
 
 #[inline(always)]
@@ -71,10 +67,10 @@ fn parse_ipv4<F: Frame>(frame: &F, ip: usize) -> Parsed {
     }
     let total_length = header.total_length();
     let plain = header.version_ihl() == ipv4::PLAIN && !header.is_fragment();
-    if plain && total_length >= ipv4::HEADER + icmp::HEADER && frame.holds(ip, total_length) {
-        return Parsed::Ipv4(Message { ip });
+    if unlikely(!plain || total_length < ipv4::HEADER + icmp::HEADER || !frame.holds(ip, total_length)) {
+        return parse_ipv4_unusual(frame, ip, header);
     }
-    parse_ipv4_unusual(frame, ip, header)
+    Parsed::Ipv4
 }
 
 /// What is not a whole message behind a plain header: options, a fragment, or broken.
@@ -112,7 +108,7 @@ fn parse_ipv6<F: Frame>(frame: &F, ip: usize) -> Parsed {
     {
         return Parsed::Broken(Family::Ipv6);
     }
-    Parsed::Ipv6(Message { ip })
+    Parsed::Ipv6
 }
 
 /// RFC 8200 lets extension headers follow each other without end; only the first is looked at, and only to see

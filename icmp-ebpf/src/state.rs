@@ -1,7 +1,5 @@
 //! What the data path knows and remembers besides the frame: settings, tables, counters, the routing table.
 
-#[cfg(doc)]
-use icmp_common::wire::ethernet::Mac;
 use icmp_common::{
     counters::Slot,
     tables::{Chunk4, Line6, Range6},
@@ -20,9 +18,13 @@ pub trait State {
     fn verify_checksum(&self) -> bool;
     /// Whether replies go where the routing table says, instead of where the request came from.
     fn next_hop_from_fib(&self) -> bool;
-    /// The interface's MAC address, as [`Mac::number`] makes it.
-    fn interface_mac(&self) -> u64;
+    /// The interface's MAC address.
+    fn interface_mac(&self) -> MacParts;
 
+    /// The served IPv4 host in a slot below [`icmp_common::tables::HOST_SLOTS`], or zero.
+    fn host4(&self, slot: usize) -> u32;
+    /// The served IPv6 host in a slot, or zeros.
+    fn host6(&self, slot: usize) -> [u64; 2];
     /// A chunk of the IPv4 trie; see [`icmp_common::tables`].
     fn chunk4(&self, number: u32) -> Option<&Chunk4>;
     /// The number of lines in the IPv6 index, minus one.

@@ -11,6 +11,13 @@ pub const VLAN: u16 = 0x8100;
 /// EtherType of a service VLAN tag (802.1ad).
 pub const SERVICE_VLAN: u16 = 0x88a8;
 
+/// Whether an EtherType announces a VLAN tag.
+#[inline(always)]
+#[must_use]
+pub const fn is_tag(ether_type: u16) -> bool {
+    matches!(ether_type, VLAN | SERVICE_VLAN)
+}
+
 /// A MAC address. Two parts, so that the compiler loads and compares it as two words and not as six bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -34,19 +41,11 @@ impl Mac {
         [a, b, c, d, e, f]
     }
 
-    /// The address as one integer, to be compared: the first four bytes in memory order below, the last two above
-    /// them.
-    #[inline(always)]
-    #[must_use]
-    pub const fn number(self) -> u64 {
-        u32::from_ne_bytes(self.head) as u64 | (u16::from_ne_bytes(self.tail) as u64) << 32
-    }
-
-    /// Its two parts, to be copied.
+    /// Its two parts, to be compared and copied.
     #[inline(always)]
     #[must_use]
     pub const fn parts(self) -> MacParts {
-        MacParts { head: u32::from_ne_bytes(self.head), tail: u16::from_ne_bytes(self.tail) }
+        MacParts { head: u32::from_ne_bytes(self.head), tail: u16::from_ne_bytes(self.tail), reserved: 0 }
     }
 
     /// The address with these parts.
@@ -55,20 +54,38 @@ impl Mac {
     pub const fn from_parts(parts: MacParts) -> Self {
         Self { head: parts.head.to_ne_bytes(), tail: parts.tail.to_ne_bytes() }
     }
+}
+
+/// A MAC address as two integers in memory order; see [`super`] for why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct MacParts {
+    /// Its first four bytes.
+    pub head: u32,
+    /// Its last two bytes.
+    pub tail: u16,
+    /// Zero.
+    pub reserved: u16,
+}
+
+impl MacParts {
+    /// The address of no interface.
+    pub const NONE: Self = Self { head: 0, tail: 0, reserved: 0 };
+
+    /// Whether both are the same address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is(self, other: Self) -> bool {
+        // Without a branch in between, which the compiler would make two of.
+        (self.head ^ other.head) | (self.tail ^ other.tail) as u32 == 0
+    }
 
     /// Whether it is a group's (multicast, or broadcast): the lowest bit of its first byte.
     #[inline(always)]
     #[must_use]
     pub const fn is_group(self) -> bool {
-        self.head[0] & 1 != 0
+        self.head.to_ne_bytes()[0] & 1 != 0
     }
-}
-
-/// A MAC address as two integers in memory order; see [`super`] for why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MacParts {
-    head: u32,
-    tail: u16,
 }
 
 /// An Ethernet header.

@@ -10,10 +10,7 @@ pub const HEADER: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Icmp {
-    /// Type.
-    pub icmp_type: u8,
-    /// Code.
-    pub code: u8,
+    type_and_code: [u8; 2],
     checksum: [u8; 2],
     /// What the type makes of it; identifier and sequence number in an echo.
     pub rest: [u8; 4],
@@ -36,11 +33,18 @@ pub const ECHO4: Echo = Echo { request: 8, reply: 0 };
 pub const ECHO6: Echo = Echo { request: 128, reply: 129 };
 
 impl Icmp {
-    /// Type and code.
+    /// Type.
     #[inline(always)]
     #[must_use]
-    pub const fn type_and_code(&self) -> [u8; 2] {
-        [self.icmp_type, self.code]
+    pub const fn icmp_type(&self) -> u8 {
+        self.type_and_code[0]
+    }
+
+    /// Whether it is of a type, with code 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_plain(&self, icmp_type: u8) -> bool {
+        u16::from_ne_bytes(self.type_and_code) == u16::from_ne_bytes([icmp_type, 0])
     }
 
     /// The checksum of the reply that an echo request with code 0 becomes, in memory order; see
@@ -56,7 +60,7 @@ impl Icmp {
     /// Sets the type, and the checksum (in memory order) that goes with it.
     #[inline(always)]
     pub const fn set_type(&mut self, icmp_type: u8, checksum: u16) {
-        self.icmp_type = icmp_type;
+        self.type_and_code[0] = icmp_type;
         self.checksum = checksum.to_ne_bytes();
     }
 }

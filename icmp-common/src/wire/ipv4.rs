@@ -56,20 +56,6 @@ impl Ipv4 {
         u16::from_be_bytes(self.flags_offset) & 0x3fff != 0
     }
 
-    /// Source address as an integer in host order.
-    #[inline(always)]
-    #[must_use]
-    pub const fn source(&self) -> u32 {
-        u32::from_be_bytes(self.source)
-    }
-
-    /// Destination address as an integer in host order.
-    #[inline(always)]
-    #[must_use]
-    pub const fn destination(&self) -> u32 {
-        u32::from_be_bytes(self.destination)
-    }
-
     /// Whether the header checksum of this header, which has no options, is right.
     #[inline(always)]
     #[must_use]
@@ -106,11 +92,11 @@ impl Ipv4 {
     }
 }
 
-/// Whether an address (host order) can be the source of a packet that deserves an answer: one host's, from
+/// Whether an address can be the source of a packet that deserves an answer: one host's, from
 /// outside (RFC 1122 3.2.1.3). Not so 0/8, 127/8, 224/4 and 240/4.
 #[inline(always)]
 #[must_use]
-pub const fn is_host(address: u32) -> bool {
-    let first = (address >> 24) as u8;
+pub const fn is_host(address: [u8; 4]) -> bool {
+    let first = address[0];
     first != 0 && first != 127 && first < 224
 }

@@ -111,7 +111,8 @@ impl Ipv6 {
 
 /// An address as two integers in memory order.
 #[inline(always)]
-const fn words(address: [u8; 16]) -> [u64; 2] {
+#[must_use]
+pub const fn words(address: [u8; 16]) -> [u64; 2] {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
     [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
 }

@@ -1,6 +1,10 @@
 //! The frame as the driver hands it over. All pointer arithmetic of the data path stands in this file.
 
-use core::{arch::asm, hint::assert_unchecked, ptr};
+use core::{
+    arch::asm,
+    hint::{assert_unchecked, cold_path},
+    ptr,
+};
 
 use aya_ebpf::bindings::xdp_md;
 use icmp_common::wire::Wire;
@@ -45,7 +49,11 @@ impl PacketFrame {
         let start = self.data + at;
         // SAFETY: no packet lies at address 0. Said here, because `Option<&T>` would otherwise ask again.
         unsafe { assert_unchecked(start != 0) };
-        (start + size_of::<T>() <= self.data_end).then_some(start as *mut T)
+        if start + size_of::<T>() > self.data_end {
+            cold_path();
+            return None;
+        }
+        Some(start as *mut T)
     }
 }
 

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use icmp_common::{
     config::Config,
     counters::Counters,
-    tables::{Chunk4, Line6, ROOT4_CHUNKS, Range6},
+    tables::{Chunk4, Hosts, Line6, ROOT4_CHUNKS, Range6},
 };
 
 const FILLED: usize = BPF_F_MMAPABLE as usize;
@@ -20,6 +20,10 @@ const FILLED: usize = BPF_F_MMAPABLE as usize;
 /// Settings; frozen before the program is loaded.
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<Config> = Global::new(Config::UNSET);
+
+/// Served hosts; frozen like the settings.
+#[unsafe(no_mangle)]
+pub static HOSTS: Global<Hosts> = Global::new(Hosts::NONE);
 
 /// IPv4 destinations.
 #[btf_map]

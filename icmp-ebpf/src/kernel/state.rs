@@ -9,11 +9,14 @@ use aya_ebpf::{
 use icmp_common::{
     config::{self, Config},
     counters::Slot,
-    tables::{Chunk4, Line6, Range6},
-    wire::{ethernet::Mac, ipv4, ipv6},
+    tables::{Chunk4, HOST_SLOTS, Hosts, Line6, Range6},
+    wire::{
+        ethernet::{Mac, MacParts},
+        ipv4, ipv6,
+    },
 };
 
-use super::maps::{CONFIG, COUNTERS, DST4, DST6_INDEX, DST6_RANGES};
+use super::maps::{CONFIG, COUNTERS, DST4, DST6_INDEX, DST6_RANGES, HOSTS};
 use crate::{NextHop, Route, State};
 
 /// The program's maps, and the context that helpers want.
@@ -32,10 +35,10 @@ impl Maps {
 
 /// Reads one setting. Volatile: the compiler must not take the object file's value for the loader's.
 macro_rules! setting {
-    ($field:ident) => {{
+    ($($field:ident).+) => {{
         let config = ptr::from_ref(&CONFIG).cast::<Config>();
         // SAFETY: `Global<Config>` is a `Config` in read-only data that nobody writes once the program is loaded.
-        unsafe { ptr::read_volatile(&raw const (*config).$field) }
+        unsafe { ptr::read_volatile(&raw const (*config).$($field).+) }
     }};
 }
 
@@ -61,8 +64,27 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn interface_mac(&self) -> u64 {
-        setting!(interface_mac)
+    fn interface_mac(&self) -> MacParts {
+        MacParts { head: setting!(interface_mac.head), tail: setting!(interface_mac.tail), reserved: 0 }
+    }
+
+    #[inline(always)]
+    fn host4(&self, slot: usize) -> u32 {
+        let slot = slot & (HOST_SLOTS - 1);
+        let hosts = ptr::from_ref(&HOSTS).cast::<Hosts>();
+        // SAFETY: as for settings; the slot is within bounds.
+        unsafe { ptr::read_volatile(&raw const (*hosts).v4[slot]) }
+    }
+
+    #[inline(always)]
+    fn host6(&self, slot: usize) -> [u64; 2] {
+        let slot = slot & (HOST_SLOTS - 1);
+        let hosts = ptr::from_ref(&HOSTS).cast::<Hosts>();
+        // SAFETY: as for settings; the slot is within bounds.
+        let high = unsafe { ptr::read_volatile(&raw const (*hosts).v6[slot][0]) };
+        // SAFETY: as above.
+        let low = unsafe { ptr::read_volatile(&raw const (*hosts).v6[slot][1]) };
+        [high, low]
     }
 
     #[inline(always)]

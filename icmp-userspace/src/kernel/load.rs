@@ -14,7 +14,7 @@ use aya::{
 use icmp_common::{
     Plain,
     config::Config,
-    tables::{Chunk4, Line6, Range6},
+    tables::{Chunk4, Hosts, Line6, Range6},
 };
 
 use super::error::{Doing as _, Error};
@@ -35,11 +35,13 @@ impl Program {
         verifier_log: &Path,
     ) -> Result<Self, Error> {
         let config = Config::bytes(std::slice::from_ref(&tables.config));
+        let hosts = Hosts::bytes(std::slice::from_ref(&tables.hosts));
         let mut loader = EbpfLoader::new();
         loader
             // The object has no relocations against the kernel's own types: its BTF need not be read.
             .btf(None)
             .override_global("CONFIG", config, true)
+            .override_global("HOSTS", hosts, true)
             .map_max_entries("DST4", tables.chunks4.len() as u32)
             .map_max_entries("DST6_INDEX", tables.index6.len() as u32)
             .map_max_entries("DST6_RANGES", tables.ranges6.len() as u32);

@@ -10,8 +10,11 @@ use std::{
 use icmp_common::{
     ABI_VERSION,
     config::Config,
-    tables::{CHUNK, Cell6, Chunk4, Destination, Line6, MAX_RUN6, ROOT4_CHUNKS, Range6, line6},
-    wire::ethernet::Mac,
+    tables::{
+        CHUNK, Cell6, Chunk4, Destination, Hosts, Line6, MAX_RUN6, ROOT4_CHUNKS, Range6, host_slot4,
+        host_slot6, line6,
+    },
+    wire::{ethernet::Mac, ipv6::words},
 };
 use thiserror::Error;
 
@@ -53,6 +56,8 @@ pub struct Interface {
 pub struct Tables {
     /// Settings.
     pub config: Config,
+    /// Served hosts.
+    pub hosts: Box<Hosts>,
     /// IPv4 destinations.
     pub chunks4: Vec<Chunk4>,
     /// IPv6 destinations: the index.
@@ -110,7 +115,7 @@ impl Tables {
         }
         let (index6, ranges6, fallback6_count) = compile6(&v6).ok_or_else(too_large)?;
         let config = Config {
-            interface_mac: Mac::new(interface.mac).number(),
+            interface_mac: Mac::new(interface.mac).parts(),
             abi_version: ABI_VERSION,
             index6_mask: index6.len() as u32 - 1,
             fallback6_count,
@@ -119,7 +124,8 @@ impl Tables {
             verify_checksum: respond.verify_checksum.into(),
             next_hop: respond.next_hop as u8,
         };
-        let tables = Self { config, chunks4: trie.chunks, index6, ranges6 };
+        let hosts = Box::new(hosts(&served, &trie));
+        let tables = Self { config, hosts, chunks4: trie.chunks, index6, ranges6 };
         if tables.memory() > MEMORY_BUDGET { Err(too_large()) } else { Ok(tables) }
     }
 
@@ -138,6 +144,30 @@ fn broadcasts(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> {
         _ => None,
     });
     last.chain(interface.broadcasts.iter().copied())
+}
+
+/// The hosts among the served prefixes, as many as find their slots free; all are in the tables proper, too.
+fn hosts(served: &[Prefix], trie: &Trie4) -> Hosts {
+    let mut hosts = Hosts::NONE;
+    for prefix in served {
+        match prefix.address() {
+            // A host that is some subnet's broadcast address is not served.
+            IpAddr::V4(address)
+                if prefix.length() == 32 && trie.get(address) == Destination::Served as u32 =>
+            {
+                let number = u32::from_ne_bytes(address.octets());
+                let slot = &mut hosts.v4[host_slot4(number)];
+                *slot = if *slot == 0 { number } else { *slot };
+            }
+            IpAddr::V6(address) if prefix.length() == 128 => {
+                let number = words(address.octets());
+                let slot = &mut hosts.v6[host_slot6(number)];
+                *slot = if *slot == [0; 2] { number } else { *slot };
+            }
+            _ => {}
+        }
+    }
+    hosts
 }
 
 /// The IPv4 trie while it grows.
@@ -172,6 +202,18 @@ impl Trie4 {
             chunk = if cell & CHUNK != 0 { (cell & !CHUNK) as usize } else { self.split(chunk, byte)? };
         }
         Some(())
+    }
+
+    /// What an address is, as the number of a [`Destination`].
+    fn get(&self, address: Ipv4Addr) -> u32 {
+        let [first, second, third, fourth] = address.octets().map(usize::from);
+        let mut cell = self.chunks[first][second];
+        for byte in [third, fourth] {
+            if cell & CHUNK != 0 {
+                cell = self.chunks[(cell & !CHUNK) as usize][byte];
+            }
+        }
+        cell
     }
 
     /// Puts a new chunk behind a cell, with that cell's destination throughout.
