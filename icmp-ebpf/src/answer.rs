@@ -115,18 +115,45 @@ pub(crate) fn answer<const IP: usize, Ip: Answerable, F: Frame, S: State>(
             reply_checksum = 0xffff;
         }
     }
-    let next_hop = match next_hop::<IP, Ip, F, S>(frame, state) {
-        Ok(next_hop) => next_hop,
-        Err(reason) => return reason,
-    };
+    if unlikely(state.next_hop_from_fib()) {
+        return match next_hop::<IP, Ip, F, S>(frame, state) {
+            Some(next_hop) => reply::<IP, Ip, F, S>(frame, state, reply_checksum, Some(next_hop)),
+            None => Reason::NoNextHop,
+        };
+    }
+    reply::<IP, Ip, F, S>(frame, state, reply_checksum, None)
+}
+
+/// The kernel's answer to where the reply goes.
+#[inline(always)]
+fn next_hop<const IP: usize, Ip: Answerable, F: Frame, S: State>(
+    frame: &F,
+    state: &mut S,
+) -> Option<NextHop> {
+    // Behind a VLAN tag another interface's routes count, of which this one knows nothing.
+    let packet = frame.read::<Packet<Ip>>(IP).filter(|_| IP == UNTAGGED)?;
+    state.next_hop(&packet.ip.reply_route())
+}
+
+/// Makes the request its reply. Without a next hop it goes where the request came from.
+#[inline(always)]
+fn reply<const IP: usize, Ip: Answerable, F: Frame, S: State>(
+    frame: &mut F,
+    state: &S,
+    checksum: u16,
+    next_hop: Option<NextHop>,
+) -> Reason {
     let ttl = state.ttl();
     let Some(packet) = frame.write::<Packet<Ip>>(IP) else { return Reason::BadHeader };
     packet.ip.turn_around(ttl);
-    packet.icmp.set_type(Ip::ECHO.reply, reply_checksum);
+    packet.icmp.set_type(Ip::ECHO.reply, checksum);
     // A frame that holds the packet holds this, too.
     if let Some(ethernet) = frame.write::<Ethernet>(0) {
-        ethernet.source = Mac::from_parts(next_hop.source);
-        ethernet.destination = Mac::from_parts(next_hop.destination);
+        ethernet.reverse();
+        if let Some(NextHop { source, destination }) = next_hop {
+            ethernet.source = Mac::from_parts(source);
+            ethernet.destination = Mac::from_parts(destination);
+        }
     }
     Reason::Echo
 }
@@ -153,21 +180,6 @@ fn not_for_us<F: Frame, S: State>(frame: &F, state: &S) -> Option<Reason> {
     None
 }
 
-/// The reply's MAC addresses: turned around, or as the routing table says.
-#[inline(always)]
-fn next_hop<const IP: usize, Ip: Answerable, F: Frame, S: State>(
-    frame: &F,
-    state: &mut S,
-) -> Result<NextHop, Reason> {
-    let ethernet = frame.read::<Ethernet>(0).ok_or(Reason::OtherHost)?;
-    if unlikely(state.next_hop_from_fib()) {
-        // Behind a VLAN tag another interface's routes count, of which this one knows nothing.
-        let packet = frame.read::<Packet<Ip>>(IP).filter(|_| IP == UNTAGGED);
-        return packet.and_then(|packet| state.next_hop(&packet.ip.reply_route())).ok_or(Reason::NoNextHop);
-    }
-    Ok(NextHop { source: ethernet.destination.parts(), destination: ethernet.source.parts() })
-}
-
 impl Answerable for Ipv4 {
     const ECHO: Echo = ECHO4;
     const PSEUDO_HEADER: bool = false;
@@ -179,7 +191,8 @@ impl Answerable for Ipv4 {
 
     #[inline(always)]
     fn source_is_another_host(&self) -> bool {
-        ipv4::is_host(self.source) && u32::from_ne_bytes(self.source) != u32::from_ne_bytes(self.destination)
+        let (source, destination) = (u32::from_ne_bytes(self.source), u32::from_ne_bytes(self.destination));
+        ipv4::is_host(source) && source != destination
     }
 
     #[inline(always)]

@@ -44,7 +44,7 @@ impl Mac {
     /// Its two parts, to be compared and copied.
     #[inline(always)]
     #[must_use]
-    pub const fn parts(self) -> MacParts {
+    pub const fn parts(&self) -> MacParts {
         MacParts { head: u32::from_ne_bytes(self.head), tail: u16::from_ne_bytes(self.tail), reserved: 0 }
     }
 
@@ -84,7 +84,8 @@ impl MacParts {
     #[inline(always)]
     #[must_use]
     pub const fn is_group(self) -> bool {
-        self.head.to_ne_bytes()[0] & 1 != 0
+        // By a mask, because the compiler would load a byte of its own.
+        self.head & u32::from_ne_bytes([1, 0, 0, 0]) != 0
     }
 }
 
@@ -100,6 +101,14 @@ pub struct Ethernet {
 }
 
 impl Ethernet {
+    /// Exchanges source and destination.
+    #[inline(always)]
+    pub const fn reverse(&mut self) {
+        let (source, destination) = (self.source.parts(), self.destination.parts());
+        self.source = Mac::from_parts(destination);
+        self.destination = Mac::from_parts(source);
+    }
+
     /// What follows: an EtherType, in host order.
     #[inline(always)]
     #[must_use]

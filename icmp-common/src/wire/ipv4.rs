@@ -92,11 +92,16 @@ impl Ipv4 {
     }
 }
 
-/// Whether an address can be the source of a packet that deserves an answer: one host's, from
+/// Whether an address (in memory order) can be the source of a packet that deserves an answer: one host's, from
 /// outside (RFC 1122 3.2.1.3). Not so 0/8, 127/8, 224/4 and 240/4.
 #[inline(always)]
 #[must_use]
-pub const fn is_host(address: [u8; 4]) -> bool {
-    let first = address[0];
-    first != 0 && first != 127 && first < 224
+pub const fn is_host(address: u32) -> bool {
+    /// A number in memory order whose first byte is this one and the rest zeros.
+    const fn first(byte: u8) -> u32 {
+        u32::from_ne_bytes([byte, 0, 0, 0])
+    }
+    // By a mask, because the compiler would load a byte of its own.
+    let begin = address & first(0xff);
+    begin != first(0) && begin != first(127) && begin < first(224)
 }

@@ -1,15 +1,11 @@
 //! The frame as the driver hands it over. All pointer arithmetic of the data path stands in this file.
 
-use core::{
-    arch::asm,
-    hint::{assert_unchecked, cold_path},
-    ptr,
-};
+use core::{arch::asm, hint::assert_unchecked, ptr};
 
 use aya_ebpf::bindings::xdp_md;
 use icmp_common::wire::Wire;
 
-use crate::{Frame, MAX_SUM};
+use crate::{Frame, MAX_SUM, cold};
 
 /// Bytes that one round of [`PacketFrame::sum`] adds up.
 const BLOCK: usize = 64;
@@ -50,7 +46,7 @@ impl PacketFrame {
         // SAFETY: no packet lies at address 0. Said here, because `Option<&T>` would otherwise ask again.
         unsafe { assert_unchecked(start != 0) };
         if start + size_of::<T>() > self.data_end {
-            cold_path();
+            cold();
             return None;
         }
         Some(start as *mut T)
