@@ -10,7 +10,10 @@ use icmp_common::{
     counters::{Counters, Slot},
     reason::{Reason, Verdict},
     tables::{Chunk4, Line6, Range6},
-    wire::{Wire, ethernet::Mac},
+    wire::{
+        Wire,
+        ethernet::{Mac, MacParts},
+    },
 };
 use icmp_ebpf::{Frame, MAX_SUM, NextHop, Route, State};
 use icmp_userspace::policy::{
@@ -106,8 +109,16 @@ impl State for HostState<'_> {
         self.config().next_hop == config::NextHop::Fib as u8
     }
 
-    fn interface_mac(&self) -> u64 {
+    fn interface_mac(&self) -> MacParts {
         self.config().interface_mac
+    }
+
+    fn host4(&self, slot: usize) -> u32 {
+        self.tables.hosts.v4[slot]
+    }
+
+    fn host6(&self, slot: usize) -> [u64; 2] {
+        self.tables.hosts.v6[slot]
     }
 
     fn chunk4(&self, number: u32) -> Option<&Chunk4> {

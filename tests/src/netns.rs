@@ -230,6 +230,13 @@ impl Lab {
             namespace.ip(&format!("address add {v6}/64 dev {end} nodad"));
             namespace.ip(&format!("link set {end} up"));
         }
+        // The kernel notices a carrier a little later; until then it drops multicast without a word.
+        for (namespace, end) in [(&server, SERVER_END), (&client, CLIENT_END)] {
+            icmpctl::wait_until(|| {
+                let multicast = namespace.ip(&format!("-6 route show table local ff00::/8 dev {end}"));
+                namespace.link(end)["operstate"] == "UP" && !multicast.is_empty()
+            });
+        }
         Self { server, client, bpffs: Bpffs::new(), files: TempDir::new().unwrap(), pass: None }
     }
 

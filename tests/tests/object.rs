@@ -1,17 +1,18 @@
 //! The object file: what other loaders need, and what both halves must agree on.
 
-use std::{fs, process::Command};
+use std::{collections::BTreeMap, fs, mem::offset_of, process::Command};
 
 use aya_obj::{Map, Object};
 use icmp_common::{
     config::Config,
     counters::Counters,
-    tables::{Chunk4, Line6, Range6},
+    tables::{Cell6, Chunk4, Hosts, Line6, Range6},
 };
 use icmp_tests::{
     icmpctl,
     netns::{Bpffs, run},
 };
+use serde_json::Value;
 
 fn parsed() -> Object {
     Object::parse(&fs::read(icmpctl::object()).unwrap()).unwrap()
@@ -29,7 +30,7 @@ fn libbpf_loads_the_object() {
         .arg(&pin)
         .args(["type", "xdp"]));
     let text = run(Command::new("bpftool").args(["-j", "prog", "show", "pinned"]).arg(&pin));
-    let program: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let program: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((program["name"].as_str(), program["type"].as_str()), (Some("icmpctl"), Some("xdp")));
     assert_eq!(program["gpl_compatible"], true);
     assert!(program["btf_id"].as_u64().is_some(), "{program}");
@@ -40,20 +41,65 @@ fn libbpf_loads_the_object() {
 #[test]
 #[ignore = "needs the kernel half's object file"]
 fn maps_have_the_sizes_of_the_shared_structures() {
-    let object = parsed();
-    let expected = [
+    let found: BTreeMap<_, _> = parsed()
+        .maps
+        .into_iter()
+        .map(|(name, map)| (name, (map.key_size(), map.value_size() as usize)))
+        .collect();
+    let expected = BTreeMap::from([
         ("DST4", size_of::<Chunk4>()),
         ("DST6_INDEX", size_of::<Line6>()),
         ("DST6_RANGES", size_of::<Range6>()),
         ("COUNTERS", size_of::<Counters>()),
-    ];
-    for (name, size) in expected {
-        let map = object.maps.get(name).unwrap_or_else(|| panic!("no map {name}"));
-        assert_eq!((map.key_size(), map.value_size()), (4, size as u32), "{name}");
-    }
-    let settings: Vec<_> =
-        object.maps.values().filter(|map| map.value_size() == size_of::<Config>() as u32).collect();
-    assert_eq!(settings.len() + expected.len() - 1, object.maps.len(), "{:?}", object.maps.keys());
+        (".rodata", size_of::<Config>() + size_of::<Hosts>()),
+    ]);
+    assert_eq!(found, expected.into_iter().map(|(name, size)| (name.to_owned(), (4, size))).collect());
+}
+
+/// Sizes and offsets of a structure's fields in BTF, in bytes.
+fn layout(btf: &Value, name: &str) -> (u64, BTreeMap<String, u64>) {
+    let types = btf["types"].as_array().unwrap().iter();
+    let mut structures = types.filter(|kind| kind["kind"] == "STRUCT" && kind["name"] == name);
+    let structure = structures.next().unwrap_or_else(|| panic!("no structure {name}"));
+    let members = structure["members"].as_array().unwrap().iter();
+    let offset = |member: &Value| member["bits_offset"].as_u64().unwrap() / 8;
+    let offsets = members.map(|member| (member["name"].as_str().unwrap().to_owned(), offset(member)));
+    (structure["size"].as_u64().unwrap(), offsets.collect())
+}
+
+/// Demands that a structure in the object's BTF is laid out as on the host.
+macro_rules! same_layout {
+    ($btf:expr, $structure:ident { $($field:ident),+ }) => {
+        let fields = [$((stringify!($field).to_owned(), offset_of!($structure, $field) as u64)),+];
+        let here = (size_of::<$structure>() as u64, BTreeMap::from(fields));
+        assert_eq!(layout($btf, stringify!($structure)), here);
+    };
+}
+
+/// Every field of a shared structure stands where user space believes it does.
+#[test]
+#[ignore = "needs the kernel half's object file"]
+fn shared_structures_have_the_same_layout_in_btf() {
+    let text = run(Command::new("bpftool").args(["-j", "btf", "dump", "file"]).arg(icmpctl::object()));
+    let btf: Value = serde_json::from_str(&text).unwrap();
+    same_layout!(
+        &btf,
+        Config {
+            interface_mac,
+            abi_version,
+            index6_mask,
+            fallback6_count,
+            ttl,
+            enabled,
+            verify_checksum,
+            next_hop
+        }
+    );
+    same_layout!(&btf, Hosts { v6, v4 });
+    same_layout!(&btf, Line6 { cells });
+    same_layout!(&btf, Cell6 { key, first, count, reserved });
+    same_layout!(&btf, Range6 { start_high, start_low, destination, reserved });
+    same_layout!(&btf, Counters { packets });
 }
 
 /// No legacy map section, which libbpf would refuse: every map stands in `.maps`, with BTF, or is a data section.

@@ -124,6 +124,23 @@ proptest! {
             prop_assert_eq!(found(&tables, address), walked(&prefixes, address), "{}", address);
         }
     }
+
+    /// The same for hosts by the hundred, more than have a place of their own in the tables.
+    #[test]
+    fn tables_agree_with_a_walk_over_many_hosts(
+        hosts in prop::collection::btree_set(0_u32..1500, 0..500),
+        probes in prop::collection::vec(0_u32..1500, 60),
+    ) {
+        let v4 = |number| IpAddr::from(Ipv4Addr::from_bits(0xc633_6400 + number));
+        let v6 = |number| IpAddr::from(Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(number)));
+        let prefixes: Vec<_> = hosts.iter().flat_map(|host| [v4(*host), v6(*host)]).map(Prefix::host).collect();
+        let tables = compile(&prefixes, false);
+        for probe in hosts.iter().take(60).chain(&probes) {
+            for address in [v4(*probe), v6(*probe)] {
+                prop_assert_eq!(found(&tables, address), walked(&prefixes, address), "{}", address);
+            }
+        }
+    }
 }
 
 /// "own" serves the interface's addresses, and them alone.

@@ -82,6 +82,8 @@ fn samples() -> Vec<Vec<u8>> {
         with6(&|ping| ping.ip.destination[0] = 0x30),
         with4(&|ping| ping.ip.destination = [192, 0, 2, 255]),
         with4(&|ping| ping.ip.destination = [224, 0, 0, 1]),
+        with4(&|ping| ping.ip.destination = [0; 4]),
+        with6(&|ping| ping.ip.destination = [0; 16]),
         with6(&|ping| ping.ip.destination[0] = 0xff),
         with4(&|ping| ping.ip.source = [127, 0, 0, 1]),
         with4(&|ping| ping.ip.source = ping.ip.destination),
