@@ -9,7 +9,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, MapData, ProgramArray},
-    programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp, xdp::XdpMode},
+    programs::{
+        ProgramFd, TestRun as _, TestRunOptions, Xdp,
+        xdp::{XdpLinkId, XdpMode},
+    },
 };
 use rustix::{
     thread::{CpuSet, UnshareFlags, sched_getaffinity, sched_setaffinity},
@@ -18,7 +21,7 @@ use rustix::{
 
 use super::packet::SourceFields;
 
-/// Bytes that `enter` writes: [`icmp-ebpf/src/instruments.rs`] `Template`.
+/// Bytes that `enter` writes; `Template` in `icmp-ebpf/src/instruments.rs`.
 pub(super) const TEMPLATE: usize = 70;
 /// The loopback interface's index, in every network namespace.
 const LOOPBACK: u32 = 1;
@@ -50,24 +53,15 @@ pub(super) struct Sources {
     pub(super) fields: SourceFields,
 }
 
-/// Loads `instruments` without attaching or calling anything.
-fn load(instruments: &[u8], sources: Option<Sources>) -> Result<Ebpf> {
-    let (mask, fields) = sources
-        .map_or((0, SourceFields { source: 0, checksum: 0 }), |sources| (sources.count - 1, sources.fields));
+/// Loads the instruments' maps and settings.
+fn load(instruments: &[u8], sources: Sources) -> Result<Ebpf> {
     EbpfLoader::new()
         .btf(None)
-        .override_global("SOURCES_MASK", &mask, true)
-        .override_global("SOURCE_AT", &fields.source, true)
-        .override_global("CHECKSUM_AT", &fields.checksum, true)
+        .override_global("SOURCES_MASK", &(sources.count - 1), true)
+        .override_global("SOURCE_AT", &sources.fields.source, true)
+        .override_global("CHECKSUM_AT", &sources.fields.checksum, true)
         .load(instruments)
         .context("loading the instruments")
-}
-
-/// Loads one of the instruments for use as the program under test.
-pub(super) fn instrument(instruments: &[u8], name: &str) -> Result<(Ebpf, ProgramFd)> {
-    let mut object = load(instruments, None)?;
-    let fd = load_program(&mut object, name)?;
-    Ok((object, fd))
 }
 
 fn load_program(object: &mut Ebpf, name: &str) -> Result<ProgramFd> {
@@ -77,10 +71,11 @@ fn load_program(object: &mut Ebpf, name: &str) -> Result<ProgramFd> {
     Ok(program.fd()?.try_clone()?)
 }
 
-/// One load of the instruments, set up for one frame.
+/// One load of the instruments, for the packets of one family.
 pub(super) struct Bed {
     object: Ebpf,
     called: ProgramArray<MapData>,
+    template: Array<MapData, [u8; TEMPLATE]>,
     frame: Vec<u8>,
     /// The empty program.
     pub(super) empty: ProgramFd,
@@ -89,25 +84,36 @@ pub(super) struct Bed {
 }
 
 impl Bed {
-    /// Loads the instruments anew and gives them a frame.
-    pub(super) fn new(instruments: &[u8], frame: Vec<u8>, sources: Sources) -> Result<Self> {
-        let mut object = load(instruments, Some(sources))?;
+    /// Loads the instruments anew.
+    pub(super) fn new(instruments: &[u8], sources: Sources) -> Result<Self> {
+        let mut object = load(instruments, sources)?;
         let empty = load_program(&mut object, "pass")?;
         let swap = load_program(&mut object, "mac_swap")?;
         load_program(&mut object, "enter")?;
-        // The kernel rewrites its XDP dispatcher at each test run of a program that is not attached anywhere,
-        // which takes longer than many packets.
-        let enter: &mut Xdp =
-            object.program_mut("enter").context("the instruments have no enter")?.try_into()?;
-        enter
-            .attach_to_if_index(LOOPBACK, XdpMode::Skb)
-            .context("attaching to the loopback interface of a namespace of our own")?;
         let called = object.take_map("PROGRAMS").context("the instruments have no map PROGRAMS")?;
         let template = object.take_map("TEMPLATE").context("the instruments have no map TEMPLATE")?;
-        let mut template = Array::<_, [u8; TEMPLATE]>::try_from(template)?;
-        let begin = frame.first_chunk().context("the frame is shorter than the template")?;
-        template.set(0, begin, 0).context("writing the template")?;
-        Ok(Self { object, called: called.try_into()?, frame, empty, swap })
+        let (called, template) = (called.try_into()?, template.try_into()?);
+        Ok(Self { object, called, template, frame: Vec::new(), empty, swap })
+    }
+
+    /// Attaches `enter`, so that times are those of packets alone: the kernel rewrites its XDP dispatcher at each
+    /// repeating test run of a program that is attached nowhere, which takes as long as thousands of packets.
+    pub(super) fn attach(&mut self) -> Result<XdpLinkId> {
+        let attached = self.enter_mut()?.attach_to_if_index(LOOPBACK, XdpMode::Skb);
+        attached.context("attaching to the loopback interface of a network namespace of our own")
+    }
+
+    /// Makes room for another bed.
+    pub(super) fn detach(&mut self, link: XdpLinkId) -> Result<()> {
+        self.enter_mut()?.detach(link).context("detaching from the loopback interface")
+    }
+
+    /// From now on, programs get this frame.
+    pub(super) fn set_frame(&mut self, frame: Vec<u8>) -> Result<()> {
+        let begin: &[u8; TEMPLATE] = frame.first_chunk().context("the frame is shorter than the template")?;
+        self.template.set(0, begin, 0).context("writing the template")?;
+        self.frame = frame;
+        Ok(())
     }
 
     /// What a program makes of the frame, called through `enter`: its action, and the frame.
@@ -154,6 +160,10 @@ impl Bed {
     /// Makes `enter` call a program.
     fn call(&mut self, program: &ProgramFd) -> Result<()> {
         self.called.set(0, program, 0).context("giving enter the program under test")
+    }
+
+    fn enter_mut(&mut self) -> Result<&mut Xdp> {
+        Ok(self.object.program_mut("enter").context("the instruments have no enter")?.try_into()?)
     }
 
     fn enter(&self) -> Result<&Xdp> {

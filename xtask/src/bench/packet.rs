@@ -76,18 +76,17 @@ impl Packet {
         }
     }
 
-    /// Where its source address and the checksum over it stand.
-    pub(super) fn source_fields(&self) -> SourceFields {
-        let (ethernet, ipv6) = (14, 40);
-        if self.is_v4() {
-            return SourceFields { source: ethernet + 12, checksum: ethernet + 10 };
-        }
-        SourceFields { source: ethernet + 20, checksum: ethernet + ipv6 + 2 }
-    }
-
-    fn is_v4(&self) -> bool {
+    /// Whether it is an IPv4 packet.
+    pub(super) fn is_v4(&self) -> bool {
         self.addresses[0].is_ipv4()
     }
+}
+
+impl SourceFields {
+    /// IPv4's; the header checksum covers the source.
+    pub(super) const IPV4: Self = Self { source: 14 + 12, checksum: 14 + 10 };
+    /// IPv6's; ICMPv6's checksum covers the source.
+    pub(super) const IPV6: Self = Self { source: 14 + 8 + 12, checksum: 14 + 40 + 2 };
 }
 
 #[cfg(test)]
@@ -101,22 +100,24 @@ mod tests {
 
     #[test]
     fn the_last_bytes_of_the_source_are_found() {
-        for (from, to) in [("10.1.2.3", "192.0.2.1"), ("2001:db8::a01:203", "2001:db8::1")] {
-            let packet = packet(from, to);
-            let frame = packet.encode().unwrap();
-            let SourceFields { source, .. } = packet.source_fields();
-            assert_eq!(frame[source as usize..][..4], [10, 1, 2, 3]);
+        for (fields, from, to) in [
+            (SourceFields::IPV4, "10.1.2.3", "192.0.2.1"),
+            (SourceFields::IPV6, "2001:db8::a01:203", "2001:db8::1"),
+        ] {
+            let frame = packet(from, to).encode().unwrap();
+            assert_eq!(frame[fields.source as usize..][..4], [10, 1, 2, 3]);
         }
     }
 
     #[test]
     fn the_checksum_over_the_source_is_found() {
-        for (from, other, to) in
-            [("10.1.2.3", "10.1.2.4", "192.0.2.1"), ("2001:db8::3", "2001:db8::4", "2001:db8::1")]
-        {
+        for (fields, from, other, to) in [
+            (SourceFields::IPV4, "10.1.2.3", "10.1.2.4", "192.0.2.1"),
+            (SourceFields::IPV6, "2001:db8::3", "2001:db8::4", "2001:db8::1"),
+        ] {
             let frame = packet(from, to).encode().unwrap();
             let another = packet(other, to).encode().unwrap();
-            let SourceFields { source, checksum } = packet(from, to).source_fields();
+            let SourceFields { source, checksum } = fields;
             let differ: Vec<usize> = (0..frame.len()).filter(|at| frame[*at] != another[*at]).collect();
             let mut expected = vec![checksum as usize + 1, source as usize + 3];
             expected.sort_unstable();

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{cases::Goal, samples};
+use super::{
+    cases::Goal,
+    samples::{Spread, Summary},
+};
 
 /// Most that the ratio of one load may be away from the median of all, as a part of it.
 const TOLERANCE: f64 = 0.08;
@@ -17,7 +20,7 @@ pub(super) struct Line {
     /// The case.
     pub(super) name: String,
     /// Its figures.
-    pub(super) result: samples::Result,
+    pub(super) summary: Summary,
     /// Its goal.
     pub(super) goal: Option<Goal>,
 }
@@ -32,39 +35,52 @@ pub(super) struct Report {
     pub(super) rounds: usize,
     /// Source addresses.
     pub(super) sources: u32,
+    /// Nanoseconds of the empty program, which are part of both sides of each ratio.
+    pub(super) empty: f64,
     /// The kernel's release.
     pub(super) kernel: String,
 }
 
-/// Whether figures are steady enough to be believed.
-pub(super) fn is_steady(result: &samples::Result, sources: u32) -> bool {
-    result.deviation() <= if sources > 1 { TOLERANCE_MANY } else { TOLERANCE }
+/// Whether a ratio is steady enough to be believed.
+pub(super) fn is_steady(ratio: &Spread, sources: u32) -> bool {
+    ratio.deviation() <= tolerance(sources)
+}
+
+fn tolerance(sources: u32) -> f64 {
+    if sources > 1 { TOLERANCE_MANY } else { TOLERANCE }
 }
 
 impl Line {
     fn is_met(&self) -> Option<bool> {
-        let median = self.result.median;
-        self.goal.map(|goal| goal.is_met(median.net, median.ratio))
+        let Summary { net, ratio } = self.summary;
+        self.goal.map(|goal| goal.is_met(net.median, ratio.median))
     }
 
-    fn verdict(&self, sources: u32) -> String {
-        let Some(goal) = self.goal else { return unsteady(&self.result, sources).to_owned() };
-        let mut text = format!("at most {} ns", goal.net);
-        if let Some(ratio) = goal.ratio {
-            text += &format!(" and {ratio}x");
+    /// Goal, whether it is met, and whether that can be believed.
+    fn remark(&self, sources: u32) -> String {
+        let mut remark = String::new();
+        if let Some(Goal { net, ratio }) = self.goal {
+            remark += &format!("at most {net} ns");
+            if let Some(ratio) = ratio {
+                remark += &format!(" and {ratio}x");
+            }
+            remark += if self.is_met() == Some(true) { ": met" } else { ": MISSED" };
         }
-        let met = if self.is_met() == Some(true) { "met" } else { "MISSED" };
-        format!("{text}: {met}{}", unsteady(&self.result, sources))
+        if !is_steady(&self.summary.ratio, sources) {
+            remark += " (unsteady)";
+        }
+        remark
     }
 
     fn json(&self, sources: u32) -> Value {
-        let samples::Result { median, net, ratio } = &self.result;
+        let Summary { net, ratio } = &self.summary;
+        let spread =
+            |Spread { median, least, most }: &Spread| json!({ "median": median, "min": least, "max": most });
         json!({
             "case": self.name,
-            "net_ns": { "median": median.net, "min": net[0], "max": net[1] },
-            "ratio_to_mac_swap": { "median": median.ratio, "min": ratio[0], "max": ratio[1] },
-            "empty_ns": median.empty,
-            "steady": is_steady(&self.result, sources),
+            "net_ns": spread(net),
+            "ratio_to_mac_swap": spread(ratio),
+            "steady": is_steady(&self.summary.ratio, sources),
             "goal": self.goal.map(|goal| json!({
                 "net_ns": goal.net,
                 "ratio_to_mac_swap": goal.ratio,
@@ -72,10 +88,6 @@ impl Line {
             })),
         })
     }
-}
-
-fn unsteady(result: &samples::Result, sources: u32) -> &'static str {
-    if is_steady(result, sources) { "" } else { " (unsteady)" }
 }
 
 impl Report {
@@ -86,6 +98,7 @@ impl Report {
             "loads": self.loads,
             "rounds": self.rounds,
             "sources": self.sources,
+            "empty_ns": self.empty,
             "cases": self.lines.iter().map(|line| line.json(self.sources)).collect::<Vec<_>>(),
         })
     }
@@ -100,32 +113,33 @@ impl fmt::Display for Report {
             "CASE", "NET NS", "SPREAD", "RATIO", "SPREAD"
         )?;
         for line in &self.lines {
-            let samples::Result { median, net, ratio } = &line.result;
+            let Summary { net, ratio } = &line.summary;
             let row = format!(
                 "{:<width$} {:>7.1} {:>14} {:>6.2}x {:>12}  {}",
                 line.name,
-                median.net,
-                format!("{:.1}..{:.1}", net[0], net[1]),
-                median.ratio,
-                format!("{:.2}..{:.2}", ratio[0], ratio[1]),
-                line.verdict(self.sources)
+                net.median,
+                format!("{:.1}..{:.1}", net.least, net.most),
+                ratio.median,
+                format!("{:.2}..{:.2}", ratio.least, ratio.most),
+                line.remark(self.sources)
             );
             writeln!(f, "{}", row.trim_end())?;
         }
-        let Self { loads, rounds, sources, kernel, .. } = self;
+        let Self { loads, rounds, sources, empty, kernel, .. } = self;
         let many = if *sources > 1 { format!(", {sources} sources") } else { String::new() };
         writeln!(
             f,
-            "\nNET NS: nanoseconds a packet more than an empty program; RATIO: to a program that only exchanges the \
-             MAC\naddresses, both with their entry. Medians and spread of {loads} loads with {rounds} rounds each\
-             {many}; Linux {kernel}."
+            "\nNET NS: nanoseconds a packet more than an empty program, which takes {empty:.1} with the entry that \
+             all have.\nRATIO: to a program that only exchanges the MAC addresses, both with that entry.\n\
+             Medians and spread of {loads} loads with {rounds} rounds each{many}; Linux {kernel}."
         )?;
-        if self.lines.iter().any(|line| !is_steady(&line.result, *sources)) {
-            let tolerance = if *sources > 1 { TOLERANCE_MANY } else { TOLERANCE } * 100.0;
+        if self.lines.iter().any(|line| !is_steady(&line.summary.ratio, *sources)) {
             writeln!(
                 f,
-                "(unsteady): one load was more than {tolerance:.0} % away from the median, twice; the machine has \
-                 other work to do.\nDon't trust these lines, and measure again when it is quiet."
+                "(unsteady): the ratio of one load was more than {:.0} % away from the median, and again when \
+                 repeated:\nsomething else keeps this machine busy. Don't trust these lines; measure again when \
+                 it is quiet.",
+                tolerance(*sources) * 100.0
             )?;
         }
         Ok(())
@@ -135,12 +149,11 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::samples::{Figures, Result};
 
     fn line(name: &str, net: f64, ratio: [f64; 3], goal: Option<Goal>) -> Line {
-        let median = Figures { net, ratio: ratio[1], empty: 25.0 };
-        let result = Result { median, net: [net - 0.25, net + 0.25], ratio: [ratio[0], ratio[2]] };
-        Line { name: name.to_owned(), result, goal }
+        let net = Spread { median: net, least: net - 0.25, most: net + 0.25 };
+        let ratio = Spread { median: ratio[1], least: ratio[0], most: ratio[2] };
+        Line { name: name.to_owned(), summary: Summary { net, ratio }, goal }
     }
 
     fn report() -> Report {
@@ -154,6 +167,7 @@ mod tests {
             loads: 5,
             rounds: 7,
             sources: 1,
+            empty: 8.0,
             kernel: "6.18.0".to_owned(),
         }
     }
@@ -175,8 +189,8 @@ mod tests {
     #[test]
     fn many_sources_may_spread_more() {
         let Report { lines, .. } = report();
-        assert!(!is_steady(&lines[2].result, 1));
-        assert!(is_steady(&lines[2].result, 1024));
+        assert!(!is_steady(&lines[2].summary.ratio, 1));
+        assert!(is_steady(&lines[2].summary.ratio, 1024));
     }
 
     #[test]

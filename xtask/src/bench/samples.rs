@@ -13,67 +13,88 @@ pub(super) struct Round {
     pub(super) program: f64,
 }
 
-/// Figures of one load of a program, or of several.
+/// What one load of a program says: no time, but how many times another program's it takes. A machine that has
+/// become slower changes that little.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Figures {
-    /// Nanoseconds more than the empty program.
-    pub(super) net: f64,
-    /// Times the MAC swap, absolute over absolute.
-    pub(super) ratio: f64,
-    /// Nanoseconds of the empty program: the entry that is part of both sides of the ratio.
+    /// Times the empty program.
+    pub(super) over_empty: f64,
+    /// Times the MAC swap.
+    pub(super) over_swap: f64,
+    /// Nanoseconds of the empty program.
     pub(super) empty: f64,
 }
 
-/// Figures of several loads.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Result {
-    /// The medians.
-    pub(super) median: Figures,
-    /// Smallest and largest net time of a load.
-    pub(super) net: [f64; 2],
-    /// Smallest and largest ratio of a load.
-    pub(super) ratio: [f64; 2],
+/// A figure of several loads: the median, and how far they are apart.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Spread {
+    /// The median.
+    pub(super) median: f64,
+    /// The smallest.
+    pub(super) least: f64,
+    /// The largest.
+    pub(super) most: f64,
+}
+
+/// What several loads of a program say.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Summary {
+    /// Nanoseconds more than the empty program.
+    pub(super) net: Spread,
+    /// Times the MAC swap, absolute over absolute.
+    pub(super) ratio: Spread,
 }
 
 impl Round {
-    fn net(&self) -> f64 {
-        self.program - mean(self.empty)
+    fn over_empty(&self) -> f64 {
+        self.program / mean(self.empty)
     }
 
-    fn ratio(&self) -> f64 {
+    fn over_swap(&self) -> f64 {
         self.program / mean(self.swap)
     }
 }
 
 impl Figures {
     /// The medians of what each round says.
-    pub(super) fn of_rounds(rounds: &[Round]) -> Self {
+    pub(super) fn of(rounds: &[Round]) -> Self {
         Self {
-            net: median(rounds.iter().map(Round::net)),
-            ratio: median(rounds.iter().map(Round::ratio)),
+            over_empty: median(rounds.iter().map(Round::over_empty)),
+            over_swap: median(rounds.iter().map(Round::over_swap)),
             empty: median(rounds.iter().map(|round| mean(round.empty))),
         }
     }
 }
 
-impl Result {
-    /// The medians of what each load says, and how far loads are apart.
-    pub(super) fn of_loads(loads: &[Figures]) -> Self {
-        let net = || loads.iter().map(|load| load.net);
-        let ratio = || loads.iter().map(|load| load.ratio);
-        let median = Figures {
-            net: median(net()),
-            ratio: median(ratio()),
-            empty: median(loads.iter().map(|load| load.empty)),
-        };
-        Self { median, net: extent(net()), ratio: extent(ratio()) }
+impl Spread {
+    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+        Self {
+            median: median(values.clone()),
+            least: values.clone().fold(f64::INFINITY, f64::min),
+            most: values.fold(f64::NEG_INFINITY, f64::max),
+        }
     }
 
-    /// How far the ratio of a load was from the median at most, as a part of it.
+    /// How far a value is from the median at most, as a part of the median.
     pub(super) fn deviation(&self) -> f64 {
-        let [least, most] = self.ratio;
-        (self.median.ratio - least).max(most - self.median.ratio) / self.median.ratio
+        (self.median - self.least).max(self.most - self.median) / self.median
     }
+}
+
+impl Summary {
+    /// The medians of what each load says, on a machine on which the empty program takes `empty` nanoseconds.
+    pub(super) fn of(loads: &[Figures], empty: f64) -> Self {
+        Self {
+            net: Spread::of(loads.iter().map(|load| (load.over_empty - 1.0) * empty)),
+            ratio: Spread::of(loads.iter().map(|load| load.over_swap)),
+        }
+    }
+}
+
+/// Nanoseconds that the empty program took when the machine was at its fastest. All net times are given for
+/// that speed: for minutes on end, a busy neighbour can make everything take twice as long.
+pub(super) fn fastest_empty(loads: &[Vec<Figures>]) -> f64 {
+    loads.iter().flatten().map(|load| load.empty).fold(f64::INFINITY, f64::min)
 }
 
 fn mean([first, second]: [f64; 2]) -> f64 {
@@ -92,11 +113,6 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-fn extent(values: impl Iterator<Item = f64>) -> [f64; 2] {
-    values
-        .fold([f64::INFINITY, f64::NEG_INFINITY], |[least, most], value| [least.min(value), most.max(value)])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,25 +127,35 @@ mod tests {
 
     #[test]
     fn an_even_drift_cancels_out() {
-        // Each chunk takes one nanosecond more than the one before; the program costs 5 over the empty one.
-        let round = Round { empty: [20.0, 24.0], swap: [22.0, 24.0], program: 27.0 };
-        assert_eq!(round.net(), 5.0);
-        assert_eq!(round.ratio(), 27.0 / 23.0);
+        // Each chunk takes one nanosecond more than the one before; at the time of the third, the program takes
+        // twice as long as the empty one.
+        let round = Round { empty: [20.0, 24.0], swap: [22.0, 24.0], program: 44.0 };
+        assert_eq!(round.over_empty(), 2.0);
+        assert_eq!(round.over_swap(), 44.0 / 23.0);
     }
 
     #[test]
     fn figures_are_medians_of_rounds() {
         let round = |program| Round { empty: [20.0; 2], swap: [25.0; 2], program };
-        let figures = Figures::of_rounds(&[round(30.0), round(500.0), round(25.0)]);
-        assert_eq!(figures, Figures { net: 10.0, ratio: 1.2, empty: 20.0 });
+        let figures = Figures::of(&[round(30.0), round(500.0), round(25.0)]);
+        assert_eq!(figures, Figures { over_empty: 1.5, over_swap: 1.2, empty: 20.0 });
     }
 
     #[test]
     fn loads_are_compared_with_their_median() {
-        let load = |net, ratio| Figures { net, ratio, empty: 20.0 };
-        let result = Result::of_loads(&[load(5.0, 1.0), load(4.0, 0.9), load(9.0, 1.3)]);
-        assert_eq!(result.median, load(5.0, 1.0));
-        assert_eq!((result.net, result.ratio), ([4.0, 9.0], [0.9, 1.3]));
-        assert!((result.deviation() - 0.3).abs() < 1e-9);
+        let load = |over_empty, over_swap| Figures { over_empty, over_swap, empty: 20.0 };
+        let Summary { net, ratio } = Summary::of(&[load(1.25, 1.0), load(1.5, 0.9), load(2.0, 1.3)], 20.0);
+        assert_eq!(net, Spread { median: 10.0, least: 5.0, most: 20.0 });
+        assert_eq!(ratio, Spread { median: 1.0, least: 0.9, most: 1.3 });
+        assert!((ratio.deviation() - 0.3).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_slow_machine_changes_no_net_time() {
+        let load = |empty| Figures { over_empty: 1.5, over_swap: 1.2, empty };
+        let (fast, slow) = (load(20.0), load(40.0));
+        let empty = fastest_empty(&[vec![slow], vec![slow, fast]]);
+        assert_eq!(empty, 20.0);
+        assert_eq!(Summary::of(&[slow], empty), Summary::of(&[fast], empty));
     }
 }
