@@ -15,11 +15,11 @@ use icmp_common::{
     reason::Reason,
     tables::Destination,
     wire::{
-        Wire,
+        Packet, Wire,
         ethernet::{Ethernet, Mac},
-        icmp::{ECHO4, ECHO6, Echo, Icmp},
+        icmp::{ECHO4, ECHO6, Echo},
         ipv4::{self, Ipv4},
-        ipv6::Ipv6,
+        ipv6::{self, Ipv6},
     },
 };
 
@@ -53,18 +53,6 @@ pub(crate) trait Answerable: Wire {
     fn turn_around(&mut self, ttl: u8);
 }
 
-/// An IP header without options, and the header of the ICMP message behind it.
-#[derive(Clone, Copy)]
-#[repr(C)]
-struct Packet<Ip> {
-    ip: Ip,
-    icmp: Icmp,
-}
-
-const _: () = assert!(align_of::<Packet<Ipv6>>() == 1 && size_of::<Packet<Ipv4>>() == 28);
-// SAFETY: two headers that are Wire, one after the other; with alignment 1 there is no padding between them.
-unsafe impl<Ip: Wire> Wire for Packet<Ip> {}
-
 /// Answers an echo request, or says why not.
 ///
 /// The packet is read again for each question instead of once: what is not held over a table look-up needs no
@@ -97,31 +85,41 @@ pub(crate) fn answer<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     if unlikely(!packet.ip.header_verifies()) {
         return Reason::BadHeaderChecksum;
     }
-    let mut reply_checksum = packet.icmp.reply_checksum(Ip::ECHO);
+    let checksum = packet.icmp.reply_checksum(Ip::ECHO);
     // Without a pseudo-header a result of 0 is ambiguous (see `checksum::update`); then the message has to be
     // looked at in any case.
-    let ambiguous = !Ip::PSEUDO_HEADER && unlikely(reply_checksum == 0);
-    if state.verify_checksum() || ambiguous {
-        let pseudo_header = packet.ip.pseudo_header_sum();
-        let at = IP + size_of::<Ip>();
-        let length = |frame: &F| Some(frame.read::<Ip>(IP)?.message_length());
-        let Some(sum) = frame.sum(at, length) else { return Reason::TooLong };
-        if state.verify_checksum() && unlikely(!checksum::verifies(pseudo_header + sum)) {
-            return Reason::BadChecksum;
-        }
-        // Type and checksum are the only words of the request that are not zero: all that the reply's checksum
-        // covers is zero, and the checksum of that is 0xffff.
-        if ambiguous && sum == checksum::sum(&[Ip::ECHO.request, 0, 0xf7, 0xff]) {
-            reply_checksum = 0xffff;
-        }
-    }
+    let ambiguous = !Ip::PSEUDO_HEADER && unlikely(checksum == 0);
+    let look = state.verify_checksum() || ambiguous;
     if unlikely(state.next_hop_from_fib()) {
-        return match next_hop::<IP, Ip, F, S>(frame, state) {
-            Some(next_hop) => reply::<IP, Ip, F, S>(frame, state, reply_checksum, Some(next_hop)),
-            None => Reason::NoNextHop,
+        return reply_by_fib::<IP, Ip, F, S>(frame, state, checksum, look);
+    }
+    if look {
+        return match look_at_message::<IP, Ip, F, S>(frame, state, checksum) {
+            Ok(checksum) => rewrite::<IP, Ip, F, S>(frame, state, checksum, None),
+            Err(reason) => reason,
         };
     }
-    reply::<IP, Ip, F, S>(frame, state, reply_checksum, None)
+    rewrite::<IP, Ip, F, S>(frame, state, checksum, None)
+}
+
+/// Verifies the request's checksum, and settles what the reply's is.
+#[inline(always)]
+fn look_at_message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
+    frame: &mut F,
+    state: &S,
+    checksum: u16,
+) -> Result<u16, Reason> {
+    let pseudo_header = frame.read::<Ip>(IP).ok_or(Reason::BadHeader)?.pseudo_header_sum();
+    let length = |frame: &F| Some(frame.read::<Ip>(IP)?.message_length());
+    let sum = frame.sum(IP + size_of::<Ip>(), length).ok_or(Reason::TooLong)?;
+    if state.verify_checksum() && unlikely(!checksum::verifies(pseudo_header + sum)) {
+        return Err(Reason::BadChecksum);
+    }
+    // If type and checksum are the only words of the request that are not zero, all that the reply's checksum
+    // covers is zero, and the checksum of that is 0xffff.
+    let zeros =
+        !Ip::PSEUDO_HEADER && checksum == 0 && sum == checksum::sum(&[Ip::ECHO.request, 0, 0xf7, 0xff]);
+    Ok(if zeros { 0xffff } else { checksum })
 }
 
 /// The kernel's answer to where the reply goes.
@@ -135,17 +133,36 @@ fn next_hop<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     state.next_hop(&packet.ip.reply_route())
 }
 
-/// Makes the request its reply. Without a next hop it goes where the request came from.
+/// Makes the request its reply, to be sent where the routing table says.
 #[inline(always)]
-fn reply<const IP: usize, Ip: Answerable, F: Frame, S: State>(
+fn reply_by_fib<const IP: usize, Ip: Answerable, F: Frame, S: State>(
+    frame: &mut F,
+    state: &mut S,
+    mut checksum: u16,
+    look: bool,
+) -> Reason {
+    if look {
+        match look_at_message::<IP, Ip, F, S>(frame, state, checksum) {
+            Ok(settled) => checksum = settled,
+            Err(reason) => return reason,
+        }
+    }
+    match next_hop::<IP, Ip, F, S>(frame, state) {
+        Some(next_hop) => rewrite::<IP, Ip, F, S>(frame, state, checksum, Some(next_hop)),
+        None => Reason::NoNextHop,
+    }
+}
+
+/// Rewrites the request. Without a next hop its MAC addresses are exchanged.
+#[inline(always)]
+fn rewrite<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
     state: &S,
     checksum: u16,
     next_hop: Option<NextHop>,
 ) -> Reason {
-    let ttl = state.ttl();
     let Some(packet) = frame.write::<Packet<Ip>>(IP) else { return Reason::BadHeader };
-    packet.ip.turn_around(ttl);
+    packet.ip.turn_around(state.ttl());
     packet.icmp.set_type(Ip::ECHO.reply, checksum);
     // A frame that holds the packet holds this, too.
     if let Some(ethernet) = frame.write::<Ethernet>(0) {
@@ -238,7 +255,9 @@ impl Answerable for Ipv6 {
 
     #[inline(always)]
     fn source_is_another_host(&self) -> bool {
-        self.source().is_node() && self.source() != self.destination()
+        let (source, destination) = (ipv6::words(self.source), ipv6::words(self.destination));
+        // The last halves differ, mostly; that is asked first.
+        ipv6::is_node(source) && (source[1] != destination[1] || source[0] != destination[0])
     }
 
     #[inline(always)]

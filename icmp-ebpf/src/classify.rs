@@ -5,7 +5,7 @@
 
 use icmp_common::{
     tables::{CHUNK, Destination, MAX_RUN6, RUN6_STEPS, host_slot4, host_slot6, line6},
-    wire::ipv6::{Address6, words},
+    wire::ipv6::{Address6, Halves, words},
 };
 
 use crate::State;
@@ -35,13 +35,13 @@ fn cell4<S: State>(state: &S, address: u32) -> Option<u32> {
 
 /// What an IPv6 address is to us.
 #[inline(always)]
-pub(crate) fn destination6<S: State>(state: &S, address: [u8; 16]) -> Destination {
+pub(crate) fn destination6<S: State>(state: &S, address: Halves) -> Destination {
     let number = words(address);
     let [high, low] = state.host6(host_slot6(number));
     if high == number[0] && low == number[1] {
         return Destination::Served;
     }
-    let address = Address6::from_bytes(address);
+    let address = Address6::from_halves(address);
     Destination::from_cell(range6(state, address).unwrap_or_default())
 }
 

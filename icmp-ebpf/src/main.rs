@@ -9,9 +9,11 @@ use icmp_ebpf::{
     kernel::{frame::PacketFrame, state::Maps},
 };
 
-/// Entry of the XDP program.
+/// Entry of the XDP program. Inlined into the function that the macro makes of it: a call costs as much as half of the
+/// packet's way.
 #[xdp]
-pub fn icmpctl(context: XdpContext) -> u32 {
+#[inline(always)]
+fn icmpctl(context: XdpContext) -> u32 {
     let mut frame = PacketFrame::new(context.ctx);
     let mut state = Maps::new(context.ctx);
     match handle(&mut frame, &mut state) {

@@ -15,6 +15,7 @@ use icmp_common::{
 };
 
 use crate::{Frame, unlikely};
+use icmp_common::wire::Packet;
 
 /// What a frame turned out to be.
 pub(crate) enum Parsed {
@@ -61,21 +62,32 @@ pub(crate) fn parse<const IP: usize, F: Frame>(frame: &F, ether_type: u16) -> Pa
 
 #[inline(always)]
 fn parse_ipv4<F: Frame>(frame: &F, ip: usize) -> Parsed {
-    let Some(header) = frame.read::<Ipv4>(ip) else { return Parsed::NotOurs };
+    // With the ICMP header at once: no frame of Ethernet's least length ends before it.
+    let Some(packet) = frame.read::<Packet<Ipv4>>(ip) else { return parse_short_ipv4(frame, ip) };
+    let header = &packet.ip;
     if header.protocol != ipv4::ICMP {
         return Parsed::NotOurs;
     }
     let total_length = header.total_length();
     let plain = header.version_ihl() == ipv4::PLAIN && !header.is_fragment();
-    if unlikely(!plain || total_length < ipv4::HEADER + icmp::HEADER || !frame.holds(ip, total_length)) {
-        return parse_ipv4_unusual(frame, ip, header);
+    if unlikely(!plain || total_length < size_of::<Packet<Ipv4>>() || !frame.holds(ip, total_length)) {
+        return parse_unusual_ipv4(frame, ip, header);
     }
     Parsed::Ipv4
 }
 
+/// A frame too short for an ICMP message, which may yet be a fragment of one.
+#[inline(always)]
+fn parse_short_ipv4<F: Frame>(frame: &F, ip: usize) -> Parsed {
+    match frame.read::<Ipv4>(ip) {
+        Some(header) if header.protocol == ipv4::ICMP => parse_unusual_ipv4(frame, ip, header),
+        _ => Parsed::NotOurs,
+    }
+}
+
 /// What is not a whole message behind a plain header: options, a fragment, or broken.
 #[inline(always)]
-fn parse_ipv4_unusual<F: Frame>(frame: &F, ip: usize, header: &Ipv4) -> Parsed {
+fn parse_unusual_ipv4<F: Frame>(frame: &F, ip: usize, header: &Ipv4) -> Parsed {
     let total_length = header.total_length();
     let header_length = usize::from(header.version_ihl() & 0xf) * 4;
     let version = header.version_ihl() >> 4;

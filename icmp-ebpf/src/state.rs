@@ -3,7 +3,7 @@
 use icmp_common::{
     counters::Slot,
     tables::{Chunk4, Line6, Range6},
-    wire::ethernet::MacParts,
+    wire::{ethernet::MacParts, ipv6::Halves},
 };
 
 /// Settings, tables, counters and the routing table, in the kernel or on the host.
@@ -62,9 +62,9 @@ pub enum Route {
         /// Length of header and payload.
         total_length: u16,
         /// Where it will come from.
-        source: [u8; 16],
+        source: Halves,
         /// Where it shall go.
-        destination: [u8; 16],
+        destination: Halves,
     },
 }
 

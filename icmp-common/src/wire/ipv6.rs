@@ -18,10 +18,13 @@ pub struct Ipv6 {
     /// Hops left.
     pub hop_limit: u8,
     /// Source address.
-    pub source: [u8; 16],
+    pub source: Halves,
     /// Destination address.
-    pub destination: [u8; 16],
+    pub destination: Halves,
 }
+
+/// An IPv6 address as it stands in a frame, in two halves, so that it is loaded and stored as two words.
+pub type Halves = [[u8; 8]; 2];
 
 wire!(Ipv6: 40 bytes);
 
@@ -38,19 +41,19 @@ impl Address6 {
     /// Reads an address in network order.
     #[inline(always)]
     #[must_use]
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        let value = u128::from_be_bytes(bytes);
-        Self { high: (value >> 64) as u64, low: value as u64 }
+    pub const fn from_halves(address: Halves) -> Self {
+        Self { high: u64::from_be_bytes(address[0]), low: u64::from_be_bytes(address[1]) }
     }
+}
 
-    /// Whether it can be the source of a packet that deserves an answer: one node's, from outside (RFC 4443
-    /// 2.2). Not so multicast addresses and those whose first 64 bits are zero: unspecified, loopback, and
-    /// the IPv4-mapped ones, which never stand on a wire.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_node(self) -> bool {
-        self.high != 0 && self.high >> 56 != 0xff
-    }
+/// Whether an address, as [`words`] makes it, can be the source of a packet that deserves an answer: one node's, from
+/// outside (RFC 4443 2.2). Not so multicast addresses and those whose first 64 bits are zero: unspecified, loopback,
+/// and the IPv4-mapped ones, which never stand on a wire.
+#[inline(always)]
+#[must_use]
+pub const fn is_node(address: [u64; 2]) -> bool {
+    let multicast = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0, 0]);
+    address[0] != 0 && address[0] & multicast != multicast
 }
 
 impl Ipv6 {
@@ -75,26 +78,14 @@ impl Ipv6 {
         u16::from_be_bytes(self.payload_length) as usize
     }
 
-    /// Source address.
-    #[inline(always)]
-    #[must_use]
-    pub const fn source(&self) -> Address6 {
-        Address6::from_bytes(self.source)
-    }
-
-    /// Destination address.
-    #[inline(always)]
-    #[must_use]
-    pub const fn destination(&self) -> Address6 {
-        Address6::from_bytes(self.destination)
-    }
-
     /// Exchanges source and destination; no checksum changes by it.
     #[inline(always)]
     pub const fn reverse(&mut self) {
-        let (source, destination) = (words(self.source), words(self.destination));
-        self.source = bytes(destination);
-        self.destination = bytes(source);
+        let ([a, b], [c, d]) = (words(self.source), words(self.destination));
+        self.source[0] = c.to_ne_bytes();
+        self.source[1] = d.to_ne_bytes();
+        self.destination[0] = a.to_ne_bytes();
+        self.destination[1] = b.to_ne_bytes();
     }
 
     /// The sum of the pseudo-header that an ICMPv6 message's checksum covers (RFC 8200 8.1), for
@@ -102,8 +93,8 @@ impl Ipv6 {
     #[inline(always)]
     #[must_use]
     pub fn pseudo_header_sum(&self) -> u64 {
-        crate::checksum::sum(&self.source)
-            + crate::checksum::sum(&self.destination)
+        crate::checksum::sum(self.source.as_flattened())
+            + crate::checksum::sum(self.destination.as_flattened())
             + u64::from(u16::from_ne_bytes(self.payload_length))
             + u64::from(u16::from_ne_bytes([0, ICMPV6]))
     }
@@ -112,17 +103,8 @@ impl Ipv6 {
 /// An address as two integers in memory order.
 #[inline(always)]
 #[must_use]
-pub const fn words(address: [u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = address;
-    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes([i, j, k, l, m, n, o, p])]
-}
-
-/// The address of which these are the [`words`].
-#[inline(always)]
-const fn bytes(words: [u64; 2]) -> [u8; 16] {
-    let ([a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]) =
-        (words[0].to_ne_bytes(), words[1].to_ne_bytes());
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+pub const fn words(address: Halves) -> [u64; 2] {
+    [u64::from_ne_bytes(address[0]), u64::from_ne_bytes(address[1])]
 }
 
 /// Whether a next-header number is that of an extension header whose first byte is again a next-header number

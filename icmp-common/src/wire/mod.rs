@@ -30,3 +30,17 @@ macro_rules! wire {
     };
 }
 pub(crate) use wire;
+
+/// An IP header without options, and the header of the ICMP message behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Packet<Ip> {
+    /// The IP header.
+    pub ip: Ip,
+    /// The ICMP header.
+    pub icmp: icmp::Icmp,
+}
+
+const _: () = assert!(align_of::<Packet<ipv6::Ipv6>>() == 1 && size_of::<Packet<ipv4::Ipv4>>() == 28);
+// SAFETY: two headers that are Wire, one after the other; with alignment 1 there is no padding between them.
+unsafe impl<Ip: Wire> Wire for Packet<Ip> {}

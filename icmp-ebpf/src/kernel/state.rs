@@ -12,7 +12,8 @@ use icmp_common::{
     tables::{Chunk4, HOST_SLOTS, Hosts, Line6, Range6},
     wire::{
         ethernet::{Mac, MacParts},
-        ipv4, ipv6,
+        ipv4,
+        ipv6::{self, Halves},
     },
 };
 
@@ -194,7 +195,7 @@ impl FibLookup {
 
 /// An IPv6 address as the helper takes it: four words in network order.
 #[inline(always)]
-fn words(address: [u8; 16]) -> [u32; 4] {
-    let [a, b, c, d] = *address.as_chunks::<4>().0 else { return [0; 4] };
-    [a, b, c, d].map(u32::from_ne_bytes)
+fn words(address: Halves) -> [u32; 4] {
+    let [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]] = address;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
 }

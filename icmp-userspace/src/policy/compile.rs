@@ -160,7 +160,9 @@ fn hosts(served: &[Prefix], trie: &Trie4) -> Hosts {
                 *slot = if *slot == 0 { number } else { *slot };
             }
             IpAddr::V6(address) if prefix.length() == 128 => {
-                let number = words(address.octets());
+                let octets = address.octets();
+                let (halves, _) = octets.as_chunks();
+                let number = words([halves[0], halves[1]]);
                 let slot = &mut hosts.v6[host_slot6(number)];
                 *slot = if *slot == [0; 2] { number } else { *slot };
             }
