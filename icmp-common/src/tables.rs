@@ -48,7 +48,7 @@ impl Destination {
 /// Slots for served hosts, in each family.
 pub const HOST_SLOTS: usize = 256;
 
-/// Served hosts. A free slot is zero, which is no host's address.
+/// Served hosts. A free slot holds an address that is hashed to another one, so that none is found there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Hosts {
@@ -59,9 +59,17 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// No hosts.
-    pub const NONE: Self = Self { v6: [[0; 2]; HOST_SLOTS], v4: [0; HOST_SLOTS] };
+    /// No hosts: zeros, which belong to slot 0, and there ones, which do not.
+    pub const NONE: Self = {
+        let mut hosts = Self { v6: [[0; 2]; HOST_SLOTS], v4: [0; HOST_SLOTS] };
+        hosts.v6[0] = [u64::MAX; 2];
+        hosts.v4[0] = u32::MAX;
+        hosts
+    };
 }
+
+const _: () = assert!(host_slot4(0) == 0 && host_slot4(u32::MAX) != 0);
+const _: () = assert!(host_slot6([0; 2]) == 0 && host_slot6([u64::MAX; 2]) != 0);
 
 /// The slot of an IPv4 address, which is in memory order.
 #[inline(always)]

@@ -21,9 +21,9 @@ pub trait State {
     /// The interface's MAC address.
     fn interface_mac(&self) -> MacParts;
 
-    /// The served IPv4 host in a slot below [`icmp_common::tables::HOST_SLOTS`], or zero.
+    /// What is in a slot for served IPv4 hosts; see [`icmp_common::tables::Hosts`].
     fn host4(&self, slot: usize) -> u32;
-    /// The served IPv6 host in a slot, or zeros.
+    /// What is in a slot for served IPv6 hosts.
     fn host6(&self, slot: usize) -> [u64; 2];
     /// A chunk of the IPv4 trie; see [`icmp_common::tables`].
     fn chunk4(&self, number: u32) -> Option<&Chunk4>;

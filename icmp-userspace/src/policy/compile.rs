@@ -156,15 +156,19 @@ fn hosts(served: &[Prefix], trie: &Trie4) -> Hosts {
                 if prefix.length() == 32 && trie.get(address) == Destination::Served as u32 =>
             {
                 let number = u32::from_ne_bytes(address.octets());
-                let slot = &mut hosts.v4[host_slot4(number)];
-                *slot = if *slot == 0 { number } else { *slot };
+                let slot = host_slot4(number);
+                if hosts.v4[slot] == Hosts::NONE.v4[slot] {
+                    hosts.v4[slot] = number;
+                }
             }
             IpAddr::V6(address) if prefix.length() == 128 => {
                 let octets = address.octets();
                 let (halves, _) = octets.as_chunks();
                 let number = words([halves[0], halves[1]]);
-                let slot = &mut hosts.v6[host_slot6(number)];
-                *slot = if *slot == [0; 2] { number } else { *slot };
+                let slot = host_slot6(number);
+                if hosts.v6[slot] == Hosts::NONE.v6[slot] {
+                    hosts.v6[slot] = number;
+                }
             }
             _ => {}
         }
