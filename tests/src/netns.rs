@@ -262,15 +262,13 @@ impl Lab {
         self.bpffs.path().join("icmpctl/v1").join(self.server.key(self.server.index(SERVER_END)))
     }
 
-    /// Whether the BPF file system is as empty as it was, and the server's end without a program.
+    /// Demands that nothing is left of icmpctl: no pins, no program on the server's end, no files.
     ///
     /// # Panics
     ///
     /// Panics if something is left.
     pub fn assert_nothing_left(&self) {
-        let left: Vec<_> =
-            fs::read_dir(self.bpffs.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(left.is_empty(), "left in the BPF file system: {left:?}");
+        self.assert_no_pins();
         assert_eq!(self.server.xdp_program(SERVER_END), None);
         let key = self.server.key(self.server.index(SERVER_END));
         let files: Vec<_> = fs::read_dir("/run/icmpctl")
@@ -280,6 +278,15 @@ impl Lab {
             .filter(|name| name.starts_with(&key))
             .collect();
         assert!(files.is_empty(), "left in /run/icmpctl: {files:?}");
+    }
+
+    /// Demands that no interface of the lab has pins.
+    ///
+    /// # Panics
+    ///
+    /// Panics if one has.
+    pub fn assert_no_pins(&self) {
+        assert!(!self.bpffs.path().join("icmpctl").exists(), "pins are left");
     }
 }
 

@@ -1,0 +1,552 @@
+//! Bad input and faults: what the real binary says, its exit status, and that nothing is lost or left behind.
+
+use std::{
+    fs, io,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
+    process::Command,
+};
+
+use icmp_tests::{
+    icmpctl::{self, Finished, Running, holds, wait_until},
+    netns::{Lab, SERVER_END, SERVER4, run},
+};
+use rustix::process::Signal;
+
+const ATTACH: [&str; 2] = ["attach", SERVER_END];
+
+/// Sends a ping that must be answered, by whomever.
+fn ping(lab: &Lab) {
+    run(lab.client.command("ping").args(["-n", "-c", "1", "-W", "2", SERVER4]));
+}
+
+fn finish(command: &mut Command) -> Finished {
+    command.output().unwrap().into()
+}
+
+/// Attaches by a policy that must be refused.
+fn attach_with(lab: &Lab, policy: &Path) -> Finished {
+    let finished = lab.icmpctl(&["attach", SERVER_END, "--policy", policy.to_str().unwrap()]);
+    lab.assert_nothing_left();
+    finished
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn usage_errors_exit_with_2() {
+    let lab = Lab::new();
+    for (arguments, parts) in [
+        (&["attach"][..], &["<INTERFACE>", "Usage"][..]),
+        (&["attach", SERVER_END, "--mode", "fast"], &["fast", "native"]),
+        (&["atach", SERVER_END], &["atach", "attach"]),
+        (&[], &["Usage"]),
+    ] {
+        lab.icmpctl(arguments).fails(2, parts);
+    }
+    lab.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn missing_interfaces_are_named() {
+    let lab = Lab::new();
+    for verb in ["attach", "run", "detach", "status", "stats"] {
+        lab.icmpctl(&[verb, "nosuch0"]).fails(1, &["there is no interface nosuch0", "`ip link` lists"]);
+    }
+    // Longer than any interface's name can be.
+    lab.icmpctl(&["attach", "an-interface-with-a-long-name"])
+        .fails(1, &["there is no interface an-interface-with-a-long-name"]);
+    lab.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn missing_network_namespaces_are_named() {
+    let finished = finish(Command::new(icmpctl::binary()).args(["--netns", "nosuch", "status"]));
+    finished.fails(1, &["entering the network namespace nosuch", "`ip netns list` lists"]);
+}
+
+/// Whoever is not root reads which capabilities are missing, whatever the verb.
+#[test]
+#[ignore = "needs root and BPF"]
+fn missing_capabilities_are_named() {
+    let lab = Lab::new();
+    // Where everybody may run it.
+    fs::set_permissions(lab.files.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let binary = lab.files.path().join("icmpctl");
+    fs::copy(icmpctl::binary(), &binary).unwrap();
+    let without = |drop: &[&str], verb: &[&str]| {
+        let mut command = lab.server.command("setpriv");
+        command.args(drop).arg(&binary).arg("--bpffs").arg(lab.bpffs.path()).args(verb);
+        finish(&mut command)
+    };
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    for verb in [&ATTACH[..], &["run", SERVER_END], &["detach", SERVER_END], &["status"], &["stats"]] {
+        without(&nobody, verb).fails(
+            1,
+            &[
+                "needs the capabilities CAP_BPF, CAP_NET_ADMIN",
+                "lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON",
+                "root",
+            ],
+        );
+    }
+    let said =
+        without(&["--bounding-set=-net_admin"], &ATTACH).fails(1, &["this process lacks CAP_NET_ADMIN:"]);
+    assert!(!said.contains("lacks CAP_BPF"), "{said}");
+    lab.assert_nothing_left();
+}
+
+/// All that the binary needs of root's capabilities is what it says that it needs.
+#[test]
+#[ignore = "needs root and BPF"]
+fn named_capabilities_are_enough() {
+    let lab = Lab::new();
+    let mut command = lab.server.command("setpriv");
+    command.args(["--bounding-set=-all,+bpf,+net_admin,+perfmon", "--inh-caps=-all"]);
+    command.arg(icmpctl::binary()).arg("--bpffs").arg(lab.bpffs.path()).args(ATTACH);
+    let _ = finish(&mut command).ok();
+    assert_eq!(lab.status()[0]["state"], "attached");
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn missing_bpf_file_system_is_named() {
+    let lab = Lab::new();
+    for (place, verb) in [
+        (lab.files.path(), &ATTACH[..]),
+        (Path::new("/nonexistent"), &ATTACH),
+        (lab.files.path(), &["status"]),
+    ] {
+        let mut command = Command::new(icmpctl::binary());
+        command.args(["--netns", lab.server.name(), "--bpffs"]).arg(place).args(verb);
+        let place = place.display();
+        finish(&mut command).fails(
+            1,
+            &[
+                &format!("no BPF file system is mounted at {place}"),
+                &format!("mount -t bpf bpf {place}"),
+                "--bpffs",
+            ],
+        );
+    }
+    lab.assert_nothing_left();
+}
+
+/// Frames too long for the driver's native mode: `--mode native` is an error that says so.
+#[test]
+#[ignore = "needs root and BPF"]
+fn refused_native_mode_is_an_error_where_it_is_demanded() {
+    let lab = Lab::new();
+    lab.server.ip(&format!("link set {SERVER_END} mtu 9000"));
+    lab.client.ip(&format!("link set {} mtu 9000", icmp_tests::netns::CLIENT_END));
+    for verb in ["attach", "run"] {
+        lab.icmpctl(&[verb, SERVER_END, "--mode", "native"]).fails(
+            1,
+            &[
+                &format!("{SERVER_END} refuses native mode"),
+                "its MTU of 9000",
+                "--mode generic",
+                "--mode auto",
+            ],
+        );
+        lab.assert_nothing_left();
+    }
+}
+
+/// A driver without native mode (the loopback interface's): `--mode auto` falls back, says so, and `status` tells why.
+#[test]
+#[ignore = "needs root and BPF"]
+fn refused_native_mode_falls_back_and_says_why() {
+    let lab = Lab::new();
+    lab.icmpctl(&["attach", "lo", "--mode", "native"])
+        .fails(1, &["lo refuses native mode", "its driver has no XDP"]);
+    let attached = lab.icmpctl(&["attach", "lo"]);
+    assert!(attached.stderr.contains("warning: lo runs in generic mode"), "{attached}");
+    assert!(attached.stderr.contains("its driver has no XDP"), "{attached}");
+    let _ = attached.ok();
+    let status = lab.status();
+    assert_eq!((&status[0]["interface"], &status[0]["mode"]), (&"lo".into(), &"generic".into()));
+    assert!(status[0]["why_generic"].as_str().unwrap().contains("its driver has no XDP"), "{status:?}");
+    let text = lab.icmpctl(&["status"]).ok();
+    assert!(text.contains("lo: generic mode, not native:"), "{text}");
+    let _ = lab.icmpctl(&["detach", "lo"]).ok();
+    lab.assert_nothing_left();
+}
+
+/// A program that somebody attached by a link is never replaced but with `--force`.
+#[test]
+#[ignore = "needs root and BPF"]
+fn foreign_programs_stay_without_force() {
+    let lab = Lab::new();
+    let foreign = lab.server.attach_pass(SERVER_END);
+    let id = lab.server.xdp_program(SERVER_END).unwrap();
+    for verb in ["attach", "run"] {
+        lab.icmpctl(&[verb, SERVER_END]).fails(
+            1,
+            &[
+                &format!("another XDP program (id {id}, named \"pass\")"),
+                SERVER_END,
+                "bpftool prog show",
+                "--force",
+            ],
+        );
+        assert_eq!(lab.server.xdp_program(SERVER_END), Some(id));
+    }
+    lab.icmpctl(&["detach", SERVER_END]).fails(1, &["not attached"]);
+    assert_eq!(lab.server.xdp_program(SERVER_END), Some(id));
+
+    let _ = lab.icmpctl(&["attach", SERVER_END, "--force"]).ok();
+    assert_eq!(lab.server.xdp_program(SERVER_END), lab.status()[0]["program"].as_u64());
+    ping(&lab);
+    assert_eq!(lab.counted("ipv4", "echo"), 1);
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    drop(foreign);
+    lab.assert_nothing_left();
+}
+
+/// The same for a program that was attached through netlink, as iproute2 and older loaders do.
+#[test]
+#[ignore = "needs root and BPF"]
+fn foreign_programs_without_a_link_stay_without_force() {
+    for mode in ["xdpdrv", "xdpgeneric"] {
+        let lab = Lab::new();
+        let pin = lab.bpffs.path().join("foreign");
+        run(Command::new("bpftool").args(["prog", "loadall"]).arg(icmpctl::instruments()).arg(&pin));
+        let pass = pin.join("pass");
+        lab.server.ip(&format!("link set dev {SERVER_END} {mode} pinned {}", pass.display()));
+        fs::remove_dir_all(&pin).unwrap();
+        let id = lab.server.xdp_program(SERVER_END).unwrap();
+        lab.icmpctl(&ATTACH).fails(1, &[&format!("another XDP program (id {id}"), "--force"]);
+        assert_eq!(lab.server.xdp_program(SERVER_END), Some(id));
+        let _ = lab.icmpctl(&["attach", SERVER_END, "--force"]).ok();
+        ping(&lab);
+        assert_eq!(lab.counted("ipv4", "echo"), 1);
+        let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+        lab.assert_nothing_left();
+    }
+}
+
+/// While `icmpctl run` is up nobody else changes its interface; the message names it.
+#[test]
+#[ignore = "needs root and BPF"]
+fn the_lock_keeps_others_out() {
+    let lab = Lab::new();
+    let running = lab.start(&["run", SERVER_END]);
+    let program = lab.server.xdp_program(SERVER_END);
+    for verb in ["attach", "run", "detach"] {
+        lab.icmpctl(&[verb, SERVER_END]).fails(
+            1,
+            &[&format!("another icmpctl (pid {}, icmpctl run) is working on {SERVER_END}", running.pid())],
+        );
+        assert_eq!(lab.server.xdp_program(SERVER_END), program);
+    }
+    assert_eq!(lab.status()[0]["follower"], running.pid());
+    running.signal(Signal::TERM);
+    let _ = running.wait().ok();
+    lab.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn policies_that_cannot_be_read_are_named() {
+    let lab = Lab::new();
+    let missing = lab.files.path().join("missing.toml");
+    attach_with(&lab, &missing)
+        .fails(1, &[&format!("reading the policy {}", missing.display()), "No such file"]);
+    let directory = lab.files.path();
+    attach_with(&lab, directory)
+        .fails(1, &[&format!("reading the policy {}", directory.display()), "Is a directory"]);
+    let binary = lab.files.path().join("binary.toml");
+    fs::write(&binary, [0xff, 0xfe, 0x00]).unwrap();
+    attach_with(&lab, &binary).fails(1, &[&format!("reading the policy {}", binary.display()), "UTF-8"]);
+}
+
+/// Mistakes in a policy are shown with file, line, column, the line itself and what would be right; exit status 3.
+#[test]
+#[ignore = "needs root and BPF"]
+fn mistakes_in_policies_are_shown() {
+    let lab = Lab::new();
+    for (text, parts) in [
+        ("[respond\nttl = 1\n", &["policy.toml:1:", "not TOML", "1 | [respond"][..]),
+        (
+            "[respond]\ntll = 64\n",
+            &["policy.toml:2:1:", "unknown key in [respond]: tll", "^^^", "did you mean ttl?"],
+        ),
+        ("[respnd]\n", &["policy.toml:1:2:", "unknown table: respnd", "did you mean respond?"]),
+        (
+            "[respond]\nto = [\"192.0.2.1/24\"]\n",
+            &["policy.toml:2:7:", "192.0.2.1/24 has host bits set", "the prefix is 192.0.2.0/24"],
+        ),
+        ("respond.ttl = 256\n", &["policy.toml:1:15:", "expected a number from 1 to 255, found 256"]),
+        ("respond.to = [\"ff02::1\"]\n", &["policy.toml:1:15:", "ff00::/8 is multicast"]),
+    ] {
+        let policy = lab.policy(text);
+        attach_with(&lab, &policy).fails(3, parts);
+    }
+}
+
+/// A list of prefixes that would take more memory than a policy may is refused, and quickly; exit status 3.
+#[test]
+#[ignore = "needs root and BPF"]
+fn too_large_policies_are_refused() {
+    let lab = Lab::new();
+    let hosts = (0..300_000_u32).map(|number| {
+        let [a, b, c, d] = (0x0100_0001 + (number << 10)).to_be_bytes();
+        format!("\"{a}.{b}.{c}.{d}\"")
+    });
+    let policy = lab.policy(&format!("respond.to = [{}]", hosts.collect::<Vec<_>>().join(",\n")));
+    attach_with(&lab, &policy).fails(3, &["300000 served prefixes", "256 MiB", "shorter prefixes"]);
+}
+
+/// A policy with mistakes changes nothing where one is in force.
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_broken_policy_changes_nothing() {
+    let lab = Lab::new();
+    let _ = lab.icmpctl(&ATTACH).ok();
+    ping(&lab);
+    let (status, statistics) = (lab.status(), lab.statistics());
+    let policy = lab.policy("respond.tll = 1");
+    for verb in ["attach", "run"] {
+        lab.icmpctl(&[verb, SERVER_END, "--policy", policy.to_str().unwrap()]).fails(3, &["tll"]);
+        assert_eq!((lab.status(), lab.statistics()), (status.clone(), statistics.clone()));
+    }
+    ping(&lab);
+    assert_eq!(lab.counted("ipv4", "echo"), 2);
+}
+
+/// The interface goes away while `icmpctl run` is up: it ends with an error, and its pins are gone.
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_vanishing_interface_ends_run() {
+    let lab = Lab::new();
+    let running = lab.start(&["run", SERVER_END]);
+    assert!(holds(&lab.pins(), "link"));
+    lab.server.ip(&format!("link delete {SERVER_END}"));
+    running.wait().fails(1, &[&format!("{SERVER_END} is gone: its pins have been removed")]);
+    lab.assert_no_pins();
+    assert!(lab.status().is_empty());
+}
+
+/// The interface goes away while nobody looks: the pins that stay are shown as stale, and `detach` removes them.
+#[test]
+#[ignore = "needs root and BPF"]
+fn stale_pins_are_shown_and_removed() {
+    let lab = Lab::new();
+    let _ = lab.icmpctl(&ATTACH).ok();
+    lab.server.ip(&format!("link delete {SERVER_END}"));
+    let status = lab.status();
+    assert_eq!((&status[0]["interface"], &status[0]["state"]), (&SERVER_END.into(), &"stale".into()));
+    let text = lab.icmpctl(&["status"]).ok();
+    assert!(text.contains(&format!("`icmpctl detach {SERVER_END}` removes them")), "{text}");
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    lab.assert_no_pins();
+    assert!(lab.status().is_empty());
+    lab.icmpctl(&["detach", SERVER_END]).fails(1, &["there is no interface"]);
+}
+
+/// Makes bpf(2) fail with ENOSYS in a command, as in a kernel built without it.
+fn without_bpf(command: &mut Command) -> &mut Command {
+    let filter = || {
+        let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        let end = libc::BPF_RET | libc::BPF_K;
+        let step = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+        // The system call's number is the first word of `struct seccomp_data`.
+        let mut steps = [
+            step(load, 0, 0),
+            step(equal, 1, libc::SYS_bpf as u32),
+            step(end, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+            step(end, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+        // SAFETY: the program and its steps outlive the call.
+        let outcome =
+            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: between fork and exec it makes one system call and allocates nothing.
+    unsafe { command.pre_exec(filter) }
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_kernel_without_bpf_is_named() {
+    let lab = Lab::new();
+    for verb in ["attach", "run"] {
+        finish(without_bpf(&mut lab.command(&[verb, SERVER_END])))
+            .fails(1, &["this kernel can't", "Linux 6.1 or later", "CONFIG_BPF_SYSCALL"]);
+        lab.assert_nothing_left();
+    }
+}
+
+/// Makes a map that is not ours and pins it.
+fn pin_foreign_map(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let what = ["type", "array", "key", "4", "value", "8", "entries", "1", "name", "foreign"];
+    run(Command::new("bpftool").args(["map", "create"]).arg(path).args(what));
+}
+
+/// What somebody else has pinned where our pins go is not opened as ours, not replaced, and not removed.
+#[test]
+#[ignore = "needs root and BPF"]
+fn foreign_pins_are_left_alone() {
+    for name in ["link", "counters"] {
+        let lab = Lab::new();
+        let pin = lab.pins().join(name);
+        pin_foreign_map(&pin);
+        for verb in ["attach", "run", "detach"] {
+            let finished = lab.icmpctl(&[verb, SERVER_END]);
+            assert!(pin.exists(), "`icmpctl {verb}` removed what somebody else pinned as {name}: {finished}");
+            finished.fails(1, &[&format!("{} is not icmpctl's", pin.display()), "move it away"]);
+            assert_eq!(lab.server.xdp_program(SERVER_END), None);
+        }
+    }
+}
+
+/// SIGINT and SIGTERM end `icmpctl run` with exit status 0, and nothing is left of it.
+#[test]
+#[ignore = "needs root and BPF"]
+fn signals_detach() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let lab = Lab::new();
+        let running = lab.start(&["run", SERVER_END]);
+        ping(&lab);
+        assert_eq!(lab.counted("ipv4", "echo"), 1);
+        running.signal(signal);
+        let finished = running.wait();
+        assert!(
+            finished.stderr.contains("ipv4: 1 received, 1 answered, 0 passed, 0 malformed"),
+            "{finished}"
+        );
+        assert!(finished.stderr.contains(&format!("detached from {SERVER_END}")), "{finished}");
+        let _ = finished.ok();
+        lab.assert_nothing_left();
+    }
+}
+
+/// With `--keep` the program goes on when `icmpctl run` ends, and nobody takes it for an accident.
+#[test]
+#[ignore = "needs root and BPF"]
+fn keep_leaves_the_program_attached() {
+    let lab = Lab::new();
+    let running = lab.start(&["run", SERVER_END, "--keep"]);
+    running.signal(Signal::INT);
+    let _ = running.wait().ok();
+    let status = lab.status();
+    assert_eq!((&status[0]["state"], status[0]["follower"].is_null()), (&"attached".into(), true));
+    ping(&lab);
+    assert_eq!(lab.counted("ipv4", "echo"), 1);
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    lab.assert_nothing_left();
+}
+
+/// Kills an `icmpctl run` so that it can't do anything about it.
+fn kill(running: Running) {
+    running.signal(Signal::KILL);
+    assert_eq!(running.wait().status, None);
+}
+
+/// `kill -9` of `icmpctl run` leaves the program attached; `status` calls it orphaned, and whoever comes next takes it
+/// over with its counters.
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_killed_run_is_taken_over() {
+    let lab = Lab::new();
+    kill(lab.start(&["run", SERVER_END]));
+    assert_eq!(lab.status()[0]["state"], "orphaned");
+    let text = lab.icmpctl(&["status"]).ok();
+    assert!(text.contains("addresses are not followed"), "{text}");
+    ping(&lab);
+
+    let attached = lab.icmpctl(&ATTACH);
+    assert!(attached.stderr.contains("replaces"), "{attached}");
+    let _ = attached.ok();
+    assert_eq!(lab.status()[0]["state"], "attached");
+    ping(&lab);
+    assert_eq!(lab.counted("ipv4", "echo"), 2);
+
+    kill(lab.start(&["run", SERVER_END]));
+    let running = lab.start(&["run", SERVER_END]);
+    assert!(running.said().contains("its counters go on"), "{}", running.said());
+    assert_eq!(lab.status()[0]["state"], "attached");
+    ping(&lab);
+    assert_eq!(lab.counted("ipv4", "echo"), 3);
+    running.signal(Signal::INT);
+    let _ = running.wait().ok();
+    lab.assert_nothing_left();
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_killed_run_is_detached() {
+    let lab = Lab::new();
+    kill(lab.start(&["run", SERVER_END]));
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    lab.assert_nothing_left();
+    lab.icmpctl(&["detach", SERVER_END]).fails(1, &["icmpctl is not attached to", "icmpctl status"]);
+}
+
+/// Wherever a kill hits, what it leaves is something that `detach` removes, or nothing.
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_run_killed_at_any_time_leaves_nothing_that_stays() {
+    let lab = Lab::new();
+    for step in 0..20 {
+        let running = Running::start(lab.command(&["run", SERVER_END]));
+        std::thread::sleep(std::time::Duration::from_millis(step * 4));
+        kill(running);
+        let expected = if lab.server.xdp_program(SERVER_END).is_some() { "orphaned" } else { "stale" };
+        let status = lab.status();
+        assert!(status.is_empty() && expected == "stale" || status[0]["state"] == expected, "{status:?}");
+        let detached = lab.icmpctl(&["detach", SERVER_END]);
+        assert_eq!(detached.status, Some(i32::from(status.is_empty())), "{detached}");
+        lab.assert_nothing_left();
+    }
+}
+
+/// Attaching once more replaces the program in place: the link and the counters stay.
+#[test]
+#[ignore = "needs root and BPF"]
+fn attaching_twice_keeps_the_counters() {
+    let lab = Lab::new();
+    let _ = lab.icmpctl(&ATTACH).ok();
+    ping(&lab);
+    let first = lab.server.xdp_program(SERVER_END);
+    let policy = lab.policy("respond.ttl = 200");
+    let _ = lab.icmpctl(&["attach", SERVER_END, "--policy", policy.to_str().unwrap()]).ok();
+    assert_ne!(lab.server.xdp_program(SERVER_END), first);
+    let text = run(lab.client.command("ping").args(["-n", "-c", "1", "-W", "2", SERVER4]));
+    assert!(text.contains("ttl=200"), "{text}");
+    assert_eq!(lab.counted("ipv4", "echo"), 2);
+    assert_eq!(lab.status()[0]["policy"].as_str(), policy.to_str());
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    lab.assert_nothing_left();
+}
+
+/// Listings for people and for programs, with nothing attached and with something.
+#[test]
+#[ignore = "needs root and BPF"]
+fn listings_say_what_is_there() {
+    let lab = Lab::new();
+    assert!(lab.status().is_empty());
+    assert_eq!(lab.icmpctl(&["stats", "--json"]).ok().trim(), "[]");
+    for verb in ["status", "stats"] {
+        assert!(lab.icmpctl(&[verb]).ok().contains("attached to no interface"));
+        lab.icmpctl(&[verb, SERVER_END]).fails(1, &["icmpctl is not attached to", "icmpctl status"]);
+    }
+    let running = lab.start(&["run", SERVER_END]);
+    ping(&lab);
+    wait_until(|| lab.counted("ipv4", "echo") == 1);
+    let status = lab.status();
+    assert_eq!(status.len(), 1);
+    assert_eq!(status[0]["program"].as_u64(), lab.server.xdp_program(SERVER_END));
+    assert!(status[0]["policy"].is_null() && status[0]["since"].as_u64().is_some(), "{status:?}");
+    let text = lab.icmpctl(&["status"]).ok();
+    let pid = format!("pid {}", running.pid());
+    assert!(text.contains(SERVER_END) && text.contains("generic") && text.contains(&pid), "{text}");
+    let text = lab.icmpctl(&["stats"]).ok();
+    let line = text.lines().find(|line| line.contains("answered")).unwrap_or_default();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["ipv4", "answered", "echo", "1"], "{text}");
+}
