@@ -35,17 +35,24 @@ pub const fn fold(sum: u64) -> u16 {
 
 /// Whether data whose checksum field is part of `sum` is intact: all of it adds up to ones' complement zero.
 ///
-/// That is to say that the sum is a multiple of 65,535, which takes one multiplication where [`fold`] takes a
-/// dozen instructions. A `sum` of plain zero is refused, as Linux refuses it: only data that is zero throughout,
+/// [`is_zero`] tells by one multiplication what [`fold`] takes a dozen instructions for. A `sum` of plain zero is
+/// refused, as Linux refuses it: only data that is zero throughout,
 /// its checksum included, has it, and the checksum of such data is `0xffff`.
 #[inline(always)]
 #[must_use]
 pub const fn verifies(sum: u64) -> bool {
+    sum != 0 && is_zero(sum)
+}
+
+/// Whether a sum is ones' complement zero: a multiple of 65,535, plain zero included.
+#[inline(always)]
+#[must_use]
+pub const fn is_zero(sum: u64) -> bool {
     /// The multiplicative inverse of 65,535 modulo 2^64: it takes multiples, and them alone, to their quotients
     /// (Warren, Hacker's Delight, 10-17).
     const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
     const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
-    sum != 0 && sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
+    sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }
 
 /// The checksum after one 16-bit word under it changed from `old` to `new`; all three in the same byte order,

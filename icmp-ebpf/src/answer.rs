@@ -186,12 +186,15 @@ pub(crate) fn discard<F: Frame, S: State>(frame: &F, state: &S) -> Reason {
 fn not_for_us<F: Frame, S: State>(frame: &F, state: &S) -> Option<Reason> {
     let Some(ethernet) = frame.read::<Ethernet>(0) else { return Some(Reason::OtherHost) };
     let (destination, source) = (ethernet.destination.parts(), ethernet.source.parts());
-    if unlikely(!destination.is(state.interface_mac())) {
+    let own = state.interface_mac();
+    // In parts, because of which the first one mostly decides.
+    if unlikely(destination.head != own.head) || unlikely(destination.tail != own.tail) {
         let group = destination.is_group();
         return Some(if group { Reason::LinkMulticast } else { Reason::OtherHost });
     }
     // The destination is our own address.
-    if unlikely(source.is(destination)) || unlikely(source.is_group()) {
+    let from_us = unlikely(source.head == destination.head) && source.tail == destination.tail;
+    if from_us || unlikely(source.is_group()) {
         return Some(Reason::OwnFrame);
     }
     None

@@ -72,14 +72,6 @@ impl MacParts {
     /// The address of no interface.
     pub const NONE: Self = Self { head: 0, tail: 0, reserved: 0 };
 
-    /// Whether both are the same address.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is(self, other: Self) -> bool {
-        // Without a branch in between, which the compiler would make two of.
-        (self.head ^ other.head) | (self.tail ^ other.tail) as u32 == 0
-    }
-
     /// Whether it is a group's (multicast, or broadcast): the lowest bit of its first byte.
     #[inline(always)]
     #[must_use]
