@@ -11,7 +11,12 @@ mod packet;
 mod report;
 mod samples;
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    io::{Write as _, stdout},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -66,12 +71,8 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     let programs = Programs { icmpctl: bytes(&icmpctl)?, instruments: bytes(&instruments)? };
     bed::seclude()?;
     let report = measure(&programs, bench.effort())?;
-    if bench.json {
-        println!("{:#}", report.json());
-    } else {
-        print!("{report}");
-    }
-    Ok(())
+    let text = if bench.json { format!("{:#}\n", report.json()) } else { report.to_string() };
+    stdout().write_all(text.as_bytes()).context("printing the report")
 }
 
 impl Bench {
