@@ -440,6 +440,11 @@ fn c21_vlan_tags_are_kept() {
     assert_eq!(handle(&own(), &frame), untouched(&frame));
 }
 
+/// An IPv6 address in the halves in which [`Route`] has it.
+fn halves(address: [u8; 16]) -> [[u8; 8]; 2] {
+    address.as_chunks().0.try_into().unwrap()
+}
+
 /// The reply goes to the MAC address that the request came from, or, with `next-hop = "fib"`, where the routing table
 /// says; where it says nothing the request is passed. Its source is never a multicast address.
 #[test]
@@ -689,10 +694,4 @@ proptest! {
         frame.extend(std::iter::repeat_n(0xee, padding));
         prop_assert_eq!(handle(&own(), &frame), outcome(&frame, Ipv6, Reason::Echo));
     }
-}
-
-/// An address as routes hold it.
-fn halves(address: [u8; 16]) -> [[u8; 8]; 2] {
-    let (halves, _) = address.as_chunks();
-    [halves[0], halves[1]]
 }
