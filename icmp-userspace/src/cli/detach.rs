@@ -18,7 +18,7 @@ pub(super) struct Arguments {
 impl Arguments {
     pub(super) async fn run(&self, bpffs: &Path) -> anyhow::Result<()> {
         let netlink = Netlink::open()?;
-        match Site::lock(&netlink, &self.interface, bpffs, false).await {
+        match Site::lock(&netlink, &self.interface, bpffs, "detach").await {
             Ok(site) => site.detach()?,
             Err(Error::NoInterface { .. }) if attach::forget(&netlink, bpffs, &self.interface).await? => {}
             Err(error) => return Err(error.into()),

@@ -12,7 +12,10 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use icmp_userspace::{kernel, policy::file::FileError};
+use icmp_userspace::{
+    kernel,
+    policy::{compile::TooLarge, file::FileError},
+};
 
 /// The kernel half, as it was built.
 static OBJECT: &[u8] =
@@ -74,10 +77,9 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let _ = writeln!(std::io::stderr(), "icmpctl: {error:#}");
-    match error.downcast_ref::<FileError>() {
-        Some(FileError::Invalid(_)) => ExitCode::from(POLICY_ERROR),
-        _ => ExitCode::FAILURE,
-    }
+    let invalid = matches!(error.downcast_ref(), Some(FileError::Invalid(_)));
+    let too_large = error.downcast_ref::<TooLarge>().is_some();
+    if invalid || too_large { ExitCode::from(POLICY_ERROR) } else { ExitCode::FAILURE }
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {

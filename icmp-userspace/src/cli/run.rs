@@ -38,7 +38,7 @@ impl Arguments {
         let netlink = Netlink::open()?;
         // Listening begins before the first look, so that no change is missed between them.
         let mut watch = Watch::open()?;
-        let site = Site::lock(&netlink, &self.settings.interface, bpffs, options.force).await?;
+        let site = Site::lock(&netlink, &self.settings.interface, bpffs, "run").await?;
         let (outcome, mut known) = settings::attach(&netlink, &site, &policy, &options).await?;
         settings::announce(&site, &outcome);
         let name = &site.interface.name;

@@ -10,7 +10,6 @@ use std::{
 };
 
 use aya::programs::loaded_programs;
-use rustix::thread::CapabilitySet;
 use serde::Serialize;
 
 use super::{
@@ -76,15 +75,13 @@ pub struct Site {
 }
 
 impl Site {
-    /// Locks an interface. Capabilities that changing it does not take are given up; one of them is only needed
-    /// to find somebody else's link, with `force`.
-    pub async fn lock(netlink: &Netlink, name: &str, bpffs: &Path, force: bool) -> Result<Self, Error> {
+    /// Locks an interface. `verb` is what whoever finds it locked is told about us.
+    pub async fn lock(netlink: &Netlink, name: &str, bpffs: &Path, verb: &str) -> Result<Self, Error> {
         privileges::check()?;
-        privileges::drop_others(if force { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() })?;
         let interface = netlink.by_name(name).await?;
         let pins = Pins::of(bpffs, interface.index)?;
         let files = Files::of(pins.key())?;
-        let lock = Lock::take(&files.lock, name)?;
+        let lock = Lock::take(&files.lock, name, verb)?;
         Ok(Self { interface, pins, files, _lock: lock })
     }
 
@@ -106,6 +103,8 @@ impl Site {
         if existing.is_none() {
             self.make_way(netlink, options.force).await?;
         }
+        // Telling about somebody else's program, and detaching it, took more.
+        privileges::drop_others()?;
         let mut counters = self.pins.has_counters()?.then(|| self.pins.counters());
         if existing.is_none() && counters.take().is_some() {
             // Left over from a program that is attached no more; they do not count for this one.
@@ -158,8 +157,11 @@ impl Site {
 
     /// Detaches our program and removes its pins; also what a killed process left of them.
     pub fn detach(&self) -> Result<(), Error> {
+        privileges::drop_others()?;
         let link = self.pins.open_link(self.interface.index)?;
         let left_over = self.pins.exist()?;
+        // An error if they are somebody else's, before anything is removed.
+        self.pins.has_counters()?;
         if let Some(link) = &link {
             link.detach().doing(|| format!("detaching from {}", self.interface.name))?;
         }
@@ -321,7 +323,9 @@ pub async fn forget(netlink: &Netlink, bpffs: &Path, name: &str) -> Result<bool,
         let files = Files::of(pins.key())?;
         let was_called_so = files.read().is_some_and(|record| record.interface == name);
         if was_called_so && netlink.by_index(index).await?.is_none() {
-            let _lock = Lock::take(&files.lock, name)?;
+            let _lock = Lock::take(&files.lock, name, "detach")?;
+            pins.open_link(index)?;
+            pins.has_counters()?;
             pins.remove()?;
             files.remove()?;
             forgotten = true;

@@ -19,8 +19,9 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock at `path`, or says who holds it. `interface` is for the message alone.
-    pub fn take(path: &Path, interface: &str) -> Result<Self, Error> {
+    /// Takes the lock at `path`, or says who holds it. `interface` is for that message, `verb` for the one that others
+    /// get meanwhile.
+    pub fn take(path: &Path, interface: &str, verb: &str) -> Result<Self, Error> {
         let doing = || format!("locking {}", path.display());
         loop {
             let mut file = File::options()
@@ -45,8 +46,7 @@ impl Lock {
             if fs::metadata(path).is_ok_and(|now| now.ino() == inode) {
                 file.set_len(0).doing(doing)?;
                 file.rewind().doing(doing)?;
-                let command = std::env::args().nth(1).unwrap_or_default();
-                writeln!(file, "pid {}, icmpctl {command}", std::process::id()).doing(doing)?;
+                writeln!(file, "pid {}, icmpctl {verb}", std::process::id()).doing(doing)?;
                 return Ok(Self { path: path.to_owned(), _file: file });
             }
         }

@@ -22,11 +22,11 @@ pub fn check() -> Result<(), Error> {
     Err(Error::Privileges { needed: "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", missing: missing.join(", ") })
 }
 
-/// Gives up every capability that is not needed from here on; `others` stay besides.
-pub fn drop_others(others: CapabilitySet) -> Result<(), Error> {
+/// Gives up every capability but those that loading and attaching need.
+pub fn drop_others() -> Result<(), Error> {
     let doing = || "giving up capabilities that are not needed".to_owned();
     let held = capabilities(None).doing(doing)?;
-    let needed = NEEDED.iter().fold(others, |sum, (needed, _)| sum | *needed);
+    let needed = NEEDED.iter().fold(CapabilitySet::empty(), |sum, (needed, _)| sum | *needed);
     // Where an older system knows only CAP_SYS_ADMIN, it has to stay.
     let needed =
         if held.effective.contains(CapabilitySet::BPF) { needed } else { needed | CapabilitySet::SYS_ADMIN };
