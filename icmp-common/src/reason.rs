@@ -107,5 +107,5 @@ reasons! {
     /// RFC 1122 3.2.2, RFC 4443 2.3; not looked at with `verify-checksum = false`.
     BadChecksum = 16, Malformed, "bad-checksum", "Echo request whose ICMP checksum is wrong: dropped.";
     /// Longer than any Ethernet frame; the program looks at no more than that to verify a checksum.
-    TooLong = 17, Pass, "too-long", "Echo request of more than 16,320 bytes, too long to verify its checksum here: left to the stack.";
+    TooLong = 17, Pass, "too-long", "Echo request of more than 9,600 bytes, too long to verify its checksum here: left to the stack.";
 }

@@ -10,11 +10,7 @@ use icmp_common::{
     config::{self, Config},
     counters::Slot,
     tables::{Chunk4, HOST_SLOTS, Hosts, Line6, Range6},
-    wire::{
-        ethernet::{Mac, MacParts},
-        ipv4,
-        ipv6::{self, Halves},
-    },
+    wire::{ethernet::MacParts, ipv4, ipv6},
 };
 
 use super::maps::{CONFIG, COUNTERS, DST4, DST6_INDEX, DST6_RANGES, HOSTS};
@@ -121,10 +117,7 @@ impl State for Maps {
         let (size, flags) = (size_of::<FibLookup>() as i32, BPF_FIB_LOOKUP_OUTPUT);
         // SAFETY: context and parameters are valid, and the size is that of the parameters.
         let outcome = unsafe { bpf_fib_lookup(self.context.cast(), (&raw mut lookup).cast(), size, flags) };
-        (outcome == 0).then_some(NextHop {
-            source: lookup.source_mac.parts(),
-            destination: lookup.destination_mac.parts(),
-        })
+        (outcome == 0).then(|| lookup.next_hop())
     }
 
     #[inline(always)]
@@ -136,23 +129,13 @@ impl State for Maps {
     }
 }
 
-/// The helper's parameters, `struct bpf_fib_lookup` of `linux/bpf.h`, its unions resolved to what is asked here.
-#[repr(C)]
-struct FibLookup {
-    family: u8,
-    protocol: u8,
-    ports: [u16; 2],
-    total_length: u16,
-    interface: u32,
-    tos_or_flow: u32,
-    source: [u32; 4],
-    destination: [u32; 4],
-    vlan: u32,
-    source_mac: Mac,
-    destination_mac: Mac,
-}
-
-const _: () = assert!(size_of::<FibLookup>() == 64);
+/// The helper's parameters, `struct bpf_fib_lookup` of `linux/bpf.h`, as eight words: of smaller fields the compiler
+/// would make accesses that are not aligned, which the verifier takes in packets but not on the stack. The target's
+/// byte order is little-endian.
+///
+/// 0: family, protocol, two ports, length of the packet; 1: interface, type of service; 2, 3: source; 4, 5:
+/// destination; 6, 7: VLAN, and then the answer: the interface's MAC address and the neighbour's, six bytes each.
+struct FibLookup([u64; 8]);
 
 /// Address families as the helper numbers them (`linux/socket.h`).
 const AF_INET: u8 = 2;
@@ -161,41 +144,29 @@ const AF_INET6: u8 = 10;
 impl FibLookup {
     #[inline(always)]
     fn new(interface: u32, route: &Route) -> Self {
-        let mut lookup = Self {
-            family: AF_INET,
-            protocol: ipv4::ICMP,
-            ports: [0; 2],
-            total_length: 0,
-            interface,
-            tos_or_flow: 0,
-            source: [0; 4],
-            destination: [0; 4],
-            vlan: 0,
-            source_mac: Mac::new([0; 6]),
-            destination_mac: Mac::new([0; 6]),
+        let head = |family, protocol, length: u16| {
+            let [low, high] = length.to_ne_bytes();
+            u64::from_ne_bytes([family, protocol, 0, 0, 0, 0, low, high])
         };
+        let interface = u64::from(interface);
         match *route {
             Route::Ipv4 { tos, total_length, source, destination } => {
-                lookup.total_length = total_length;
-                lookup.tos_or_flow = u32::from_ne_bytes([tos, 0, 0, 0]);
-                lookup.source[0] = u32::from_ne_bytes(source);
-                lookup.destination[0] = u32::from_ne_bytes(destination);
+                let [from, to] = [source, destination].map(|address| u32::from_ne_bytes(address).into());
+                let head = head(AF_INET, ipv4::ICMP, total_length);
+                Self([head, interface | u64::from(tos) << 32, from, 0, to, 0, 0, 0])
             }
             Route::Ipv6 { total_length, source, destination } => {
-                lookup.family = AF_INET6;
-                lookup.protocol = ipv6::ICMPV6;
-                lookup.total_length = total_length;
-                lookup.source = words(source);
-                lookup.destination = words(destination);
+                let ([a, b], [c, d]) = (ipv6::words(source), ipv6::words(destination));
+                Self([head(AF_INET6, ipv6::ICMPV6, total_length), interface, a, b, c, d, 0, 0])
             }
         }
-        lookup
     }
-}
 
-/// An IPv6 address as the helper takes it: four words in network order.
-#[inline(always)]
-fn words(address: Halves) -> [u32; 4] {
-    let [[a, b, c, d, e, f, g, h], [i, j, k, l, m, n, o, p]] = address;
-    [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(u32::from_ne_bytes)
+    /// The MAC addresses that the helper left.
+    #[inline(always)]
+    fn next_hop(&self) -> NextHop {
+        let (begin, end) = (self.0[6] >> 32, self.0[7]);
+        let part = |head: u64, tail: u64| MacParts { head: head as u32, tail: tail as u16, reserved: 0 };
+        NextHop { source: part(begin, end), destination: part(end >> 16, end >> 48) }
+    }
 }

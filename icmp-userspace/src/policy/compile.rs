@@ -40,6 +40,11 @@ pub static RESERVED: LazyLock<Vec<(Prefix, &str)>> = LazyLock::new(|| {
     ]
 });
 
+/// Whether no address of a prefix is one host's.
+fn is_reserved(prefix: Prefix) -> bool {
+    RESERVED.iter().any(|(reserved, _)| reserved.contains(prefix))
+}
+
 /// What the tables need to know of the interface that they are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
@@ -161,7 +166,7 @@ fn hosts(served: &[Prefix], trie: &Trie4) -> Hosts {
                     hosts.v4[slot] = number;
                 }
             }
-            IpAddr::V6(address) if prefix.length() == 128 => {
+            IpAddr::V6(address) if prefix.length() == 128 && !is_reserved(*prefix) => {
                 let octets = address.octets();
                 let (halves, _) = octets.as_chunks();
                 let number = words([halves[0], halves[1]]);
