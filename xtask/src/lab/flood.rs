@@ -3,12 +3,7 @@
 //! Frames enter through BPF_PROG_TEST_RUN with live frames (Linux 5.18): no socket, no stack, no ping on the
 //! client's side, so the server's work is what is measured. Everything happens on one core.
 
-use std::{
-    fs,
-    os::fd::AsFd as _,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, os::fd::AsFd as _, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -21,6 +16,7 @@ use icmp_common::{
     wire::icmp::{ECHO4, ECHO6},
 };
 use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::network::{
     CLIENT, CLIENT_END, CLIENT_MAC, CLIENT4, CLIENT6, Network, SERVER, SERVER_END, SERVER_MAC, SERVER4,
@@ -51,8 +47,9 @@ pub(crate) enum Flood {
 pub(crate) struct Outcome {
     /// Replies that arrived.
     pub(crate) replies: u64,
-    /// Nanoseconds a request, from the first one out to the last reply back, in the fastest of the rounds: whatever
-    /// else the machine is busy with only makes rounds slower.
+    /// Nanoseconds of one core a request, with all that it brings about: generator, server, and the client's counting
+    /// run in one thread's time. The fastest of the rounds: whatever else the machine is busy with only makes rounds
+    /// slower.
     pub(crate) nanoseconds: f64,
 }
 
@@ -172,7 +169,7 @@ impl Instruments {
         Ok(outcome)
     }
 
-    /// One round: replies, and the time until the last of them.
+    /// One round: replies, and the time that it took one core.
     fn round(
         &mut self,
         network: &Network,
@@ -181,18 +178,9 @@ impl Instruments {
         requests: u32,
     ) -> Result<(u64, Duration)> {
         let before = self.replies()?;
-        let begin = Instant::now();
-        self.send(network, frame, interface, requests)?;
-        let mut time = begin.elapsed();
-        let mut replies = self.replies()? - before;
-        wait_until(PATIENCE, || {
-            let now = self.replies()? - before;
-            if now > replies {
-                (replies, time) = (now, begin.elapsed());
-            }
-            Ok(replies >= requests.into())
-        })?;
-        Ok((replies, time))
+        let time = self.send(network, frame, interface, requests)?;
+        wait_until(PATIENCE, || Ok(self.replies()? - before >= requests.into()))?;
+        Ok((self.replies()? - before, time))
     }
 
     /// Tells the generator how its frames begin.
@@ -202,16 +190,18 @@ impl Instruments {
         Array::<_, [u8; TEMPLATE]>::try_from(map)?.set(0, template, 0).context("writing TEMPLATE")
     }
 
-    /// Sends the frame over and over, from a thread of its own that lives in the client's namespace.
-    fn send(&mut self, network: &Network, frame: &[u8], interface: u32, requests: u32) -> Result<()> {
+    /// Sends the frame over and over, from a thread of its own that lives in the client's namespace; says what time it
+    /// took that thread, in which the kernel does the rest of the work, too.
+    fn send(&mut self, network: &Network, frame: &[u8], interface: u32, requests: u32) -> Result<Duration> {
         let generate = program(&mut self.object, "generate")?;
-        let chunks = |network: &Network| -> Result<()> {
+        let chunks = |network: &Network| -> Result<Duration> {
             let namespace = fs::File::open(Path::new("/run/netns").join(CLIENT))?;
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
             // One core does it all, so that frames are used again where they were freed.
             let mut first = CpuSet::new();
             first.set(0);
             sched_setaffinity(None, &first)?;
+            let begin = clock_gettime(ClockId::ThreadCPUTime);
             let mut left = requests;
             while left > 0 {
                 network.check()?;
@@ -227,7 +217,7 @@ impl Instruments {
                     ..TestRunOptions::new()
                 })?;
             }
-            Ok(())
+            Ok((clock_gettime(ClockId::ThreadCPUTime) - begin).try_into()?)
         };
         let sent = std::thread::scope(|scope| scope.spawn(|| chunks(network)).join());
         match sent {
