@@ -22,10 +22,16 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Panics
 ///
-/// Panics if it has not been built; so do the other two.
+/// Panics if it has not been built; so do the other three.
 #[must_use]
 pub fn binary() -> PathBuf {
     built("ICMPCTL_BIN", "target/debug/icmpctl")
+}
+
+/// The program behind `cargo xtask`.
+#[must_use]
+pub fn xtask() -> PathBuf {
+    built("ICMPCTL_XTASK", "target/debug/xtask")
 }
 
 /// The kernel half's object file.

@@ -44,6 +44,7 @@ pub(crate) fn all(test: &Test) -> Result<()> {
         .args(["test", "--workspace", "--features", KERNEL_OBJECT])
         .args(&test.name)
         .arg("--")
+        .env("ICMPCTL_XTASK", env::current_exe().context("asking where this program is")?)
         .env("ICMPCTL_BIN", built.icmpctl)
         .env("ICMPCTL_OBJECT", built.objects.icmpctl);
     cargo.env("ICMPCTL_INSTRUMENTS", built.objects.instruments);
