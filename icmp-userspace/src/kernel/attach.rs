@@ -409,6 +409,9 @@ fn driver_refuses(error: &io::Error) -> bool {
 fn hint(error: &io::Error, interface: &Interface) -> Option<String> {
     let text = match error.raw_os_error()? {
         libc::EOPNOTSUPP => "its driver has no XDP".to_owned(),
+        libc::ERANGE if interface.is_veth => {
+            "the MTU of its other end is more than the driver can hand to XDP in one piece".to_owned()
+        }
         libc::ERANGE => {
             format!("its MTU of {} is more than the driver can hand to XDP in one piece", interface.mtu)
         }
