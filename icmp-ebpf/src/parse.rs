@@ -110,10 +110,12 @@ fn parse_unusual_ipv4<F: Frame>(frame: &F, ip: usize, header: &Ipv4) -> Parsed {
 #[inline(always)]
 fn parse_ipv6<F: Frame>(frame: &F, ip: usize) -> Parsed {
     let Some(header) = frame.read::<Ipv6>(ip) else { return Parsed::NotOurs };
-    let payload_length = header.payload_length();
     if header.next_header != ipv6::ICMPV6 {
-        return parse_ipv6_extension(frame, ip, header);
+        // TCP and UDP, which are most, are told from extension headers by one comparison.
+        let common = matches!(header.next_header, 1..=42);
+        return if common { Parsed::NotOurs } else { parse_ipv6_extension(frame, ip, header) };
     }
+    let payload_length = header.payload_length();
     if header.version() != 6
         || payload_length < icmp::HEADER
         || !frame.holds(ip, ipv6::HEADER + payload_length)

@@ -64,8 +64,7 @@ impl Ipv4 {
             u32::from_ne_bytes([self.version_ihl, self.tos, self.total_length[0], self.total_length[1]]);
         let second = u32::from_ne_bytes([self.id[0], self.id[1], self.flags_offset[0], self.flags_offset[1]]);
         let third = u32::from_ne_bytes([self.ttl, self.protocol, self.checksum[0], self.checksum[1]]);
-        // Not plain zero: the version is not.
-        checksum::is_zero(
+        checksum::verifies(
             first as u64
                 + second as u64
                 + third as u64
