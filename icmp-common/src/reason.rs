@@ -100,8 +100,8 @@ reasons! {
     ExtensionHeader = 12, Pass, "extension-header", "ICMPv6 behind an IPv6 extension header: left to the stack.";
     /// `next-hop = "fib"` and the kernel's table names none for this reply out of this interface.
     NoNextHop = 13, Pass, "no-next-hop", "Echo request whose reply the routing table can't send out of this interface at once: left to the stack.";
-    /// Version, header length or total length are impossible.
-    BadHeader = 14, Malformed, "bad-header", "IP header with an impossible version, header length or total length: dropped.";
+    /// Version, header length or total length are impossible, or leave no room for an ICMP header.
+    BadHeader = 14, Malformed, "bad-header", "Impossible version, header length or total length, or too short for an ICMP message: dropped.";
     /// RFC 1122 3.2.1.2.
     BadHeaderChecksum = 15, Malformed, "bad-header-checksum", "Echo request whose IPv4 header checksum is wrong: dropped.";
     /// RFC 1122 3.2.2, RFC 4443 2.3; not looked at with `verify-checksum = false`.

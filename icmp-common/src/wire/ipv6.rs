@@ -64,13 +64,6 @@ impl Ipv6 {
         self.version_class_label[0] >> 4
     }
 
-    /// The traffic class: DSCP (6 bits) and ECN (2 bits).
-    #[inline(always)]
-    #[must_use]
-    pub const fn traffic_class(&self) -> u8 {
-        self.version_class_label[0] << 4 | self.version_class_label[1] >> 4
-    }
-
     /// Length of what follows the fixed header, in bytes.
     #[inline(always)]
     #[must_use]

@@ -2,10 +2,7 @@
 
 use core::ptr;
 
-use aya_ebpf::{
-    bindings::{BPF_FIB_LOOKUP_OUTPUT, xdp_md},
-    helpers::bpf_fib_lookup,
-};
+use aya_ebpf::{bindings::xdp_md, helpers::bpf_fib_lookup};
 use icmp_common::{
     config::{self, Config},
     counters::Slot,
@@ -114,10 +111,11 @@ impl State for Maps {
         // SAFETY: the kernel calls an XDP program with a valid context.
         let interface = unsafe { (*self.context).ingress_ifindex };
         let mut lookup = FibLookup::new(interface, route);
-        let (size, flags) = (size_of::<FibLookup>() as i32, BPF_FIB_LOOKUP_OUTPUT);
+        let size = size_of::<FibLookup>() as i32;
+        // No flags: all routes count, and not only those out of this interface.
         // SAFETY: context and parameters are valid, and the size is that of the parameters.
-        let outcome = unsafe { bpf_fib_lookup(self.context.cast(), (&raw mut lookup).cast(), size, flags) };
-        (outcome == 0).then(|| lookup.next_hop())
+        let outcome = unsafe { bpf_fib_lookup(self.context.cast(), (&raw mut lookup).cast(), size, 0) };
+        (outcome == 0 && lookup.interface() == interface).then(|| lookup.next_hop())
     }
 
     #[inline(always)]
@@ -160,6 +158,12 @@ impl FibLookup {
                 Self([head(AF_INET6, ipv6::ICMPV6, total_length), interface, a, b, c, d, 0, 0])
             }
         }
+    }
+
+    /// The interface, of the packet at first, and then, in the answer, of the route.
+    #[inline(always)]
+    const fn interface(&self) -> u32 {
+        self.0[1] as u32
     }
 
     /// The MAC addresses that the helper left.

@@ -19,8 +19,8 @@ impl Arguments {
         let policy = self.settings.policy()?;
         let options = self.settings.options(false)?;
         let netlink = Netlink::open()?;
-        let site = Site::lock(&netlink, &self.settings.interface, bpffs, "attach").await?;
-        let (outcome, _) = settings::attach(&netlink, &site, &policy, &options).await?;
+        let mut site = Site::lock(&netlink, &self.settings.interface, bpffs, "attach").await?;
+        let (outcome, _) = settings::attach(&netlink, &mut site, &policy, &options).await?;
         settings::announce(&site, &outcome);
         Ok(())
     }

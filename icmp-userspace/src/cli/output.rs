@@ -11,6 +11,11 @@ pub(super) fn json(value: &impl Serialize) -> io::Result<()> {
     writeln!(out)
 }
 
+/// Prints a line.
+pub(super) fn line(text: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{text}")
+}
+
 /// Prints rows in columns as wide as they need to be; columns listed in `right` are aligned to the right.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]], right: &[usize]) -> io::Result<()> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

@@ -68,7 +68,7 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 /// Compiles the policy for the interface as it is now and attaches it; says on stderr what is noteworthy.
 pub(super) async fn attach(
     netlink: &Netlink,
-    site: &Site,
+    site: &mut Site,
     policy: &Policy,
     options: &Options,
 ) -> anyhow::Result<(Outcome, Interface)> {

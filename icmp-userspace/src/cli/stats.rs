@@ -46,11 +46,11 @@ impl Arguments {
             return Ok(output::json(&statistics)?);
         }
         if statistics.is_empty() {
-            println!("icmpctl is attached to no interface of this network namespace");
+            output::line("icmpctl is attached to no interface of this network namespace")?;
         }
         for (number, statistics) in statistics.iter().enumerate() {
             if number > 0 {
-                println!();
+                output::line("")?;
             }
             print(statistics)?;
         }
@@ -60,7 +60,7 @@ impl Arguments {
 
 /// Totals first, then the reasons that applied.
 fn print(statistics: &Statistics) -> anyhow::Result<()> {
-    println!("{}", statistics.interface);
+    output::line(&statistics.interface)?;
     let mut rows = vec![["", "RECEIVED", "ANSWERED", "PASSED", "MALFORMED"].map(str::to_owned)];
     rows.extend(statistics.totals.iter().map(|total| {
         let Total { family, received, answered, passed, malformed } = *total;
@@ -73,12 +73,18 @@ fn print(statistics: &Statistics) -> anyhow::Result<()> {
         ]
     }));
     output::columns(&rows, &[1, 2, 3, 4])?;
-    let mut rows = vec![["", "VERDICT", "REASON", "PACKETS"].map(str::to_owned)];
+    let mut rows = vec![["", "VERDICT", "REASON", "PACKETS", "MEANING"].map(str::to_owned)];
     rows.extend(statistics.reasons.iter().filter(|row| row.packets > 0).map(|row| {
-        [row.family.to_owned(), row.verdict.to_owned(), row.reason.to_owned(), row.packets.to_string()]
+        [
+            row.family.to_owned(),
+            row.verdict.to_owned(),
+            row.reason.to_owned(),
+            row.packets.to_string(),
+            row.explanation.to_owned(),
+        ]
     }));
     if rows.len() > 1 {
-        println!();
+        output::line("")?;
         output::columns(&rows, &[3])?;
     }
     Ok(())

@@ -29,7 +29,7 @@ impl Arguments {
         if self.json {
             output::json(&attachments)?;
         } else if attachments.is_empty() {
-            println!("icmpctl is attached to no interface of this network namespace");
+            output::line("icmpctl is attached to no interface of this network namespace")?;
         } else {
             let mut rows = vec![
                 ["INTERFACE", "STATE", "MODE", "PROGRAM", "SINCE", "FOLLOWED BY", "POLICY"]
@@ -38,7 +38,7 @@ impl Arguments {
             rows.extend(attachments.iter().map(row));
             output::columns(&rows, &[])?;
             for note in attachments.iter().filter_map(Attachment::note) {
-                println!("{note}");
+                output::line(&note)?;
             }
         }
         Ok(())

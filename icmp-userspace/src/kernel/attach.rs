@@ -1,6 +1,6 @@
 //! Attaching, replacing and detaching the program on an interface.
 //!
-//! An attachment is a pinned link, and counters pinned beside it. The link is pinned last: whatever ends the
+//! An attachment is a pinned link, counters pinned beside it, and a record. The link is pinned last: whatever ends the
 //! process before leaves nothing attached.
 
 use std::{
@@ -71,6 +71,8 @@ pub struct Site {
     pub interface: Interface,
     pins: Pins,
     files: Files,
+    /// The link, once this process has attached or replaced a program: it is ours wherever the interface goes.
+    link: Option<XdpLink>,
     _lock: Lock,
 }
 
@@ -82,13 +84,13 @@ impl Site {
         let pins = Pins::of(bpffs, interface.index)?;
         let files = Files::of(pins.key())?;
         let lock = Lock::take(&files.lock, name, verb)?;
-        Ok(Self { interface, pins, files, _lock: lock })
+        Ok(Self { interface, pins, files, link: None, _lock: lock })
     }
 
     /// Loads a program and attaches it. If one of ours is attached already it is replaced atomically, and the
     /// counters go on.
     pub async fn attach(
-        &self,
+        &mut self,
         netlink: &Netlink,
         object: &[u8],
         tables: &Tables,
@@ -102,6 +104,8 @@ impl Site {
         };
         if existing.is_none() {
             self.make_way(netlink, options.force).await?;
+        } else if !self.runs_as(options.mode) {
+            return Err(Error::OtherMode { interface: self.interface.name.clone() });
         }
         // Telling about somebody else's program, and detaching it, took more.
         privileges::drop_others()?;
@@ -111,25 +115,18 @@ impl Site {
             self.pins.remove()?;
         }
         let mut program = Program::load(object, tables, counters.as_deref(), &self.files.verifier_log)?;
-        let why_generic = match existing {
-            Some(link) if self.runs_as(options.mode) => {
+        let (link, why_generic) = match existing {
+            Some(link) => {
                 self.update(&link, &mut program)?;
-                self.files.read().and_then(|record| record.why_generic)
+                let record = self.files.read();
+                (link, record.and_then(|record| record.why_generic))
             }
-            existing => {
-                if let Some(link) = existing {
-                    link.detach().doing(|| format!("detaching from {}", self.interface.name))?;
-                    self.pins.remove_link()?;
-                }
-                let (link, why_generic) = create_link(&self.interface, &mut program, options.mode)?;
-                self.pins.create()?;
-                if counters.is_none() {
-                    program.pin_counters(&self.pins.counters())?;
-                }
-                link.pin(&self.pins.link()).doing(|| format!("pinning {}", self.pins.link().display()))?;
-                why_generic
-            }
+            None => create_link(&self.interface, &mut program, options.mode)?,
         };
+        self.pins.create()?;
+        if counters.is_none() {
+            program.pin_counters(&self.pins.counters())?;
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.files.write(&Record {
             interface: self.interface.name.clone(),
@@ -138,36 +135,53 @@ impl Site {
             since: now.as_secs(),
             follower: options.follows.then(std::process::id),
         })?;
+        if replaced.is_none() {
+            link.pin(&self.pins.link()).doing(|| format!("pinning {}", self.pins.link().display()))?;
+        }
+        self.link = Some(link);
         let attached = netlink.by_index(index).await?.and_then(|interface| interface.xdp);
         let mode = attached.map_or(RunningMode::Native, |attached| attached.mode);
         Ok(Outcome { program: program.id()?, mode, why_generic, replaced })
     }
 
-    /// Puts a program with other tables in the place of the attached one; each packet meets the one or the other.
+    /// Puts a program with other tables in the place of the one that this process has attached; each packet meets the
+    /// one or the other.
     pub fn replace(&self, object: &[u8], tables: &Tables) -> Result<(), Error> {
-        let link = self.pins.open_link(self.interface.index)?.ok_or_else(|| self.not_attached())?;
+        let link = self.link.as_ref().ok_or_else(|| self.not_attached())?;
         let counters = self.pins.has_counters()?.then(|| self.pins.counters());
         let mut program = Program::load(object, tables, counters.as_deref(), &self.files.verifier_log)?;
-        self.update(&link, &mut program)
+        self.update(link, &mut program)
+    }
+
+    /// Whether what this process has attached still is.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        self.link.as_ref().and_then(|link| link.info().ok()).is_some_and(|info| info.interface != 0)
     }
 
     fn update(&self, link: &XdpLink, program: &mut Program) -> Result<(), Error> {
         link.update(program.fd()?).doing(|| format!("replacing the program on {}", self.interface.name))
     }
 
-    /// Detaches our program and removes its pins; also what a killed process left of them.
+    /// Detaches our program and removes its pins; also what a killed process left of them. Nothing is touched unless
+    /// all of it is ours.
     pub fn detach(&self) -> Result<(), Error> {
         privileges::drop_others()?;
-        let link = self.pins.open_link(self.interface.index)?;
-        let left_over = self.pins.exist()?;
-        // An error if they are somebody else's, before anything is removed.
+        let opened = match self.link {
+            Some(_) => None,
+            None => self.pins.open_link(self.interface.index)?,
+        };
+        let link = self.link.as_ref().or(opened.as_ref());
+        if link.is_none() && !self.pins.exist()? {
+            return Err(self.not_attached());
+        }
         self.pins.has_counters()?;
-        if let Some(link) = &link {
+        // An interface that is gone has taken its link along.
+        if let Some(link) = link.filter(|link| link.info().is_ok_and(|info| info.interface != 0)) {
             link.detach().doing(|| format!("detaching from {}", self.interface.name))?;
         }
         self.pins.remove()?;
-        self.files.remove()?;
-        if link.is_none() && !left_over { Err(self.not_attached()) } else { Ok(()) }
+        self.files.remove()
     }
 
     /// Leaves the program attached when its follower ends.
@@ -238,6 +252,8 @@ pub struct Attachment {
     pub follower: Option<u32>,
     /// The policy file; none stands for the default policy.
     pub policy: Option<PathBuf>,
+    /// What is wrong with the pins, if they are not ours.
+    pub problem: Option<String>,
 }
 
 /// Whether pins are alive.
@@ -250,6 +266,8 @@ pub enum State {
     Orphaned,
     /// Pins are left of a program that is attached no more.
     Stale,
+    /// What is pinned is somebody else's, or the interface has gone elsewhere.
+    Foreign,
 }
 
 impl State {
@@ -260,6 +278,7 @@ impl State {
             Self::Attached => "attached",
             Self::Orphaned => "orphaned",
             Self::Stale => "stale",
+            Self::Foreign => "foreign",
         }
     }
 }
@@ -277,6 +296,7 @@ impl Attachment {
             (State::Stale, _) => Some(format!(
                 "{name}: pins are left over, nothing is attached. `icmpctl detach {name}` removes them"
             )),
+            (State::Foreign, _) => self.problem.as_ref().map(|problem| format!("{name}: {problem}")),
             (State::Attached, Some(why)) => Some(format!("{name}: generic mode, not native: {why}")),
             (State::Attached, None) => None,
         }
@@ -290,11 +310,16 @@ pub async fn list(netlink: &Netlink, bpffs: &Path, only: Option<&str>) -> Result
     for (index, pins) in chosen(netlink, bpffs, only).await? {
         let interface = netlink.by_index(index).await?;
         let record = Files::of(pins.key())?.read();
-        let link = pins.open_link(index)?;
+        let (link, problem) = match pins.open_link(index) {
+            Ok(link) => (link, None),
+            Err(error @ Error::ForeignPin { .. }) => (None, Some(error.to_string())),
+            Err(error) => return Err(error),
+        };
         let info = link.map(|link| link.info()).transpose().doing(|| "asking what is attached".to_owned())?;
         let follower = record.as_ref().and_then(|record| record.follower);
         let alive = follower.filter(|pid| is_icmpctl(*pid));
         let state = match (&info, follower.is_some() && alive.is_none()) {
+            (None, _) if problem.is_some() => State::Foreign,
             (None, _) => State::Stale,
             (Some(_), true) => State::Orphaned,
             (Some(_), false) => State::Attached,
@@ -311,6 +336,7 @@ pub async fn list(netlink: &Netlink, bpffs: &Path, only: Option<&str>) -> Result
             since: record.as_ref().map(|record| record.since),
             follower: alive,
             policy: record.and_then(|record| record.policy),
+            problem,
         });
     }
     Ok(attachments)

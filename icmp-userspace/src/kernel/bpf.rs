@@ -58,8 +58,6 @@ pub struct XdpLink(OwnedFd);
 /// What a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkInfo {
-    /// The link's id.
-    pub id: u32,
     /// The attached program's id.
     pub program: u32,
     /// The interface's index; 0 if the interface is gone.
@@ -187,8 +185,8 @@ fn xdp_info(link: BorrowedFd<'_>) -> io::Result<Option<LinkInfo>> {
     };
     // SAFETY: laid out as `info`, and its pointer is to as many bytes as it says.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
-    let Info { link_type, id, program, interface, .. } = info;
-    Ok((link_type == LINK_XDP).then_some(LinkInfo { id, program, interface }))
+    let Info { link_type, program, interface, .. } = info;
+    Ok((link_type == LINK_XDP).then_some(LinkInfo { program, interface }))
 }
 
 #[repr(C)]

@@ -40,7 +40,7 @@ pub enum Error {
     /// No BPF file system.
     #[error(
         "no BPF file system is mounted at {}, which keeps the program attached when icmpctl ends; mount one with \
-         `mount -t bpf bpf {}`, or name another with --bpffs",
+         `mount -t bpf bpf {}`, or name another with --bpffs (under `ip netns exec` it is out of sight: use --netns instead)",
         path.display(), path.display()
     )]
     NoBpffs {
@@ -112,6 +112,14 @@ pub enum Error {
         error: io::Error,
         /// What it may mean.
         hint: Option<String>,
+    },
+    /// Our program is attached in another mode than the one that is asked for.
+    #[error(
+        "icmpctl is attached to {interface} in another mode, which can't be changed in place; detach it first: `icmpctl detach {interface}`"
+    )]
+    OtherMode {
+        /// The interface.
+        interface: String,
     },
     /// The lock is held.
     #[error("another icmpctl ({holder}) is working on {interface}; wait for it or end it")]

@@ -16,6 +16,7 @@ pub fn enter(name: &str) -> Result<(), Error> {
     if name.is_empty() || name.contains('/') || name.starts_with('.') {
         return Err(failed(std::io::ErrorKind::InvalidInput.into()));
     }
+    super::privileges::check()?;
     let namespace = fs::File::open(Path::new(NAMES).join(name)).map_err(failed)?;
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
         .map_err(|error| failed(error.into()))

@@ -47,6 +47,8 @@ pub struct Row {
     pub reason: &'static str,
     /// How many there were.
     pub packets: u64,
+    /// What the reason means, in a sentence.
+    pub explanation: &'static str,
 }
 
 /// Totals of one family.
@@ -89,6 +91,7 @@ pub fn rows(counters: &Counters) -> Vec<Row> {
             verdict: reason.verdict().name(),
             reason: reason.name(),
             packets: counters.get(family, reason),
+            explanation: reason.explanation(),
         })
         .collect()
 }
