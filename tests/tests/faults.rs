@@ -91,6 +91,9 @@ fn missing_capabilities_are_named() {
             ],
         );
     }
+    let mut inside = Command::new("setpriv");
+    inside.args(nobody).arg(&binary).args(["--netns", lab.server.name(), "status"]);
+    finish(&mut inside).fails(1, &["lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"]);
     let said =
         without(&["--bounding-set=-net_admin"], &ATTACH).fails(1, &["this process lacks CAP_NET_ADMIN:"]);
     assert!(!said.contains("lacks CAP_BPF"), "{said}");
@@ -404,11 +407,11 @@ fn foreign_pins_are_left_alone() {
     }
 }
 
-/// SIGINT and SIGTERM end `icmpctl run` with exit status 0, and nothing is left of it.
+/// SIGINT, SIGTERM and a closed terminal end `icmpctl run` with exit status 0, and nothing is left of it.
 #[test]
 #[ignore = "needs root and BPF"]
 fn signals_detach() {
-    for signal in [Signal::INT, Signal::TERM] {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let lab = Lab::new();
         let running = lab.start(&["run", SERVER_END]);
         ping(&lab);
@@ -492,17 +495,106 @@ fn a_killed_run_is_detached() {
 #[ignore = "needs root and BPF"]
 fn a_run_killed_at_any_time_leaves_nothing_that_stays() {
     let lab = Lab::new();
-    for step in 0..20 {
+    let key = lab.server.key(lab.server.index(SERVER_END));
+    let (mut before, mut after) = (0, 0);
+    for step in 0..24 {
         let running = Running::start(lab.command(&["run", SERVER_END]));
-        std::thread::sleep(std::time::Duration::from_millis(step * 4));
+        // From the lock on, which is taken first, to well behind the end of attaching.
+        wait_until(|| holds(Path::new("/run/icmpctl"), &format!("{key}.lock")));
+        std::thread::sleep(std::time::Duration::from_millis(step * 20));
         kill(running);
         let expected = if lab.server.xdp_program(SERVER_END).is_some() { "orphaned" } else { "stale" };
         let status = lab.status();
         assert!(status.is_empty() && expected == "stale" || status[0]["state"] == expected, "{status:?}");
+        *(if expected == "orphaned" { &mut after } else { &mut before }) += 1;
         let detached = lab.icmpctl(&["detach", SERVER_END]);
         assert_eq!(detached.status, Some(i32::from(status.is_empty())), "{detached}");
         lab.assert_nothing_left();
     }
+    assert!(before > 0 && after > 0, "killed {before} times before attaching and {after} times after it");
+}
+
+/// A mode can't be changed in place; asking for it leaves what is attached alone.
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_refused_change_of_mode_changes_nothing() {
+    let lab = Lab::new();
+    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", "generic"]).ok();
+    ping(&lab);
+    let program = lab.server.xdp_program(SERVER_END);
+    lab.icmpctl(&["attach", SERVER_END, "--mode", "native"])
+        .fails(1, &["in another mode", &format!("icmpctl detach {SERVER_END}")]);
+    assert_eq!(lab.server.xdp_program(SERVER_END), program);
+    assert_eq!((lab.counted("ipv4", "echo"), &lab.status()[0]["state"]), (1, &"attached".into()));
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    lab.assert_nothing_left();
+}
+
+/// What an interface left when it went away is removed by its name, although another one has that name now.
+#[test]
+#[ignore = "needs root and BPF"]
+fn pins_of_an_interface_that_was_made_anew_can_be_removed() {
+    let lab = Lab::new();
+    let _ = lab.icmpctl(&ATTACH).ok();
+    lab.server.ip(&format!("link delete {SERVER_END}"));
+    lab.server.ip(&format!("link add {SERVER_END} type veth peer name other0"));
+    assert_eq!(lab.status()[0]["state"], "stale");
+    let detached = lab.icmpctl(&["detach", SERVER_END]);
+    assert!(detached.stderr.contains("had left when it went away"), "{detached}");
+    let _ = detached.ok();
+    assert!(lab.status().is_empty());
+    lab.assert_no_pins();
+}
+
+/// An interface that is moved to another network namespace under `run` is let go of.
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_moved_interface_is_let_go_of() {
+    let lab = Lab::new();
+    // Other numbers there, so that the interface gets another one.
+    lab.client.ip("link add filler0 type veth peer name filler1");
+    let running = lab.start(&["run", SERVER_END]);
+    lab.server.ip(&format!("link set {SERVER_END} netns {}", lab.client.name()));
+    running.wait().fails(1, &[&format!("{SERVER_END} is gone")]);
+    assert_eq!(lab.client.xdp_program(SERVER_END), None);
+    lab.assert_no_pins();
+}
+
+/// A `detach` that finds nothing in one BPF file system leaves what belongs to the other one alone.
+#[test]
+#[ignore = "needs root and BPF"]
+fn detaching_elsewhere_changes_nothing() {
+    let (lab, elsewhere) = (Lab::new(), Lab::new());
+    let _ = lab.icmpctl(&ATTACH).ok();
+    let before = lab.status();
+    let mut detach = Command::new(icmpctl::binary());
+    detach
+        .args(["--netns", lab.server.name(), "--bpffs"])
+        .arg(elsewhere.bpffs.path())
+        .args(["detach", SERVER_END]);
+    finish(&mut detach).fails(1, &["not attached"]);
+    assert_eq!(lab.status(), before);
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    lab.assert_nothing_left();
+}
+
+/// A reader that has gone, or a full disk, is no reason to panic.
+#[test]
+#[ignore = "needs root and BPF"]
+fn listings_survive_a_closed_or_full_output() {
+    let lab = Lab::new();
+    let _ = lab.icmpctl(&ATTACH).ok();
+    for verb in ["status", "stats"] {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let finished = finish(lab.command(&[verb]).stdout(full));
+        finished.fails(1, &["No space left on device"]);
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let finished = finish(lab.command(&[verb]).stdout(writer));
+        assert_eq!((finished.status, finished.stderr.as_str()), (Some(0), ""));
+    }
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    lab.assert_nothing_left();
 }
 
 /// Attaching once more replaces the program in place: the link and the counters stay.
@@ -547,5 +639,6 @@ fn listings_say_what_is_there() {
     assert!(text.contains(SERVER_END) && text.contains("generic") && text.contains(&pid), "{text}");
     let text = lab.icmpctl(&["stats"]).ok();
     let line = text.lines().find(|line| line.contains("answered")).unwrap_or_default();
-    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["ipv4", "answered", "echo", "1"], "{text}");
+    let cells: Vec<_> = line.split_whitespace().collect();
+    assert_eq!((&cells[..4], cells[4]), (&["ipv4", "answered", "echo", "1"][..], "Echo"), "{text}");
 }

@@ -348,6 +348,15 @@ fn c22_replies_follow_the_routing_table() {
     let strange = Ping4 { from: [2, 0, 0, 0, 0, 0x99], ..Ping4::default() }.frame();
     let reply = port.exchange(&strange, Duration::from_secs(2), |frame| oracle::receive(frame).is_ok());
     assert_eq!(reply.unwrap()[..6], frames::CLIENT_MAC);
+    // A better route out of another interface: the reply is the stack's, which takes that one.
+    lab.server.ip("link add other0 type veth peer name other1");
+    lab.server.ip("link set other0 up");
+    lab.server.ip(&format!("route add {CLIENT4}/32 dev other0"));
+    lab.server.ip(&format!("neighbour replace {CLIENT4} lladdr 02:00:00:00:00:03 dev other0"));
+    let before = lab.counted("ipv4", "no-next-hop");
+    let reply = port.exchange(&strange, Duration::from_millis(300), |frame| oracle::receive(frame).is_ok());
+    assert!(reply.is_none());
+    assert_eq!(lab.counted("ipv4", "no-next-hop"), before + 1);
 }
 
 /// C10, C57, C95 in little: the same requests go to the stack with no program attached and to the program; the replies
