@@ -7,6 +7,7 @@ use icmp_common::{
     Family,
     reason::Reason,
     wire::{
+        Packet,
         ethernet::{self, Ethernet, VlanTag},
         icmp,
         ipv4::{self, Ipv4},
@@ -15,7 +16,6 @@ use icmp_common::{
 };
 
 use crate::{Frame, unlikely};
-use icmp_common::wire::Packet;
 
 /// What a frame turned out to be.
 pub(crate) enum Parsed {

@@ -112,7 +112,7 @@ impl Netlink {
         {
             // Older kernels do not filter.
             if message.header.index == interface.index && is_usable(&message) {
-                addresses.extend(local(&message).map(|address| (address, message.header.prefix_len)));
+                addresses.extend(local(&message).map(|address| (address, own_length(&message, address))));
                 broadcasts.extend(broadcast(&message));
             }
         }
@@ -120,9 +120,7 @@ impl Netlink {
         broadcasts.sort_unstable();
         Ok(compile::Interface { mac: interface.mac, addresses, broadcasts })
     }
-}
 
-impl Netlink {
     /// Detaches an XDP program that was attached through netlink, without a link.
     pub async fn detach_xdp(&self, interface: &Interface, mode: RunningMode) -> Result<(), Error> {
         let flags = match mode {
@@ -169,6 +167,13 @@ fn local(message: &AddressMessage) -> Option<IpAddr> {
                 },
             )
         })
+}
+
+/// The length of the address's own prefix: on a point-to-point interface the one in the message is the peer's.
+fn own_length(message: &AddressMessage, address: IpAddr) -> u8 {
+    let peer = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Address(peer) if *peer != address);
+    let all = if address.is_ipv4() { 32 } else { 128 };
+    if message.attributes.iter().any(peer) { all } else { message.header.prefix_len }
 }
 
 fn broadcast(message: &AddressMessage) -> Option<Ipv4Addr> {

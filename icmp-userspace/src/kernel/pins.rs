@@ -94,7 +94,12 @@ impl Pins {
             return Ok(None);
         }
         let foreign = |why: String| Error::ForeignPin { path: path.clone(), why };
-        let link = XdpLink::open(&path).map_err(|error| foreign(format!("opening it: {error}")))?;
+        let link = match XdpLink::open(&path) {
+            Ok(link) => link,
+            // Somebody has detached it just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(foreign(format!("opening it: {error}"))),
+        };
         let info = link.info().map_err(|error| foreign(error.to_string()))?;
         // 0: the interface went away, and another one may have got its number since.
         if info.interface != interface && info.interface != 0 {
@@ -110,7 +115,12 @@ impl Pins {
             return Ok(false);
         }
         let foreign = |why: String| Error::ForeignPin { path: path.clone(), why };
-        let info = MapInfo::from_pin(&path).map_err(|error| foreign(format!("opening it: {error}")))?;
+        let info = match MapInfo::from_pin(&path) {
+            Ok(info) => info,
+            // Somebody has removed it just now.
+            Err(_) if !exists(&path)? => return Ok(false),
+            Err(error) => return Err(foreign(format!("opening it: {error}"))),
+        };
         let found = (info.map_type().ok(), info.key_size(), info.value_size(), info.max_entries());
         let expected = (Some(MapType::PerCpuArray), 4, size_of::<Counters>() as u32, 1);
         if found == expected { Ok(true) } else { Err(foreign("it is not a map of counters".to_owned())) }

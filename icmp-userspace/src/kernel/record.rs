@@ -75,13 +75,16 @@ impl Files {
         Ok(())
     }
 
-    /// Removes the record.
+    /// Removes the record, and the verifier's log of an attempt that failed.
     pub fn remove(&self) -> Result<(), Error> {
-        match fs::remove_file(&self.record) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).doing(|| format!("removing {}", self.record.display()))
+        for path in [&self.record, &self.verifier_log] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(error).doing(|| format!("removing {}", path.display()));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }
