@@ -109,9 +109,10 @@ fn look_at_message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     state: &S,
     checksum: u16,
 ) -> Result<u16, Reason> {
-    let pseudo_header = frame.read::<Ip>(IP).ok_or(Reason::BadHeader)?.pseudo_header_sum();
     let length = |frame: &F| Some(frame.read::<Ip>(IP)?.message_length());
     let sum = frame.sum(IP + size_of::<Ip>(), length).ok_or(Reason::TooLong)?;
+    // After the message, so that nothing is held over the loop.
+    let pseudo_header = frame.read::<Ip>(IP).ok_or(Reason::BadHeader)?.pseudo_header_sum();
     if state.verify_checksum() && unlikely(!checksum::verifies(pseudo_header + sum)) {
         return Err(Reason::BadChecksum);
     }

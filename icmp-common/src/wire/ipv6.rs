@@ -86,8 +86,13 @@ impl Ipv6 {
     #[inline(always)]
     #[must_use]
     pub fn pseudo_header_sum(&self) -> u64 {
-        crate::checksum::sum(self.source.as_flattened())
-            + crate::checksum::sum(self.destination.as_flattened())
+        // By the same words as in `reverse`, which the compiler would otherwise put together from smaller ones.
+        let ([a, b], [c, d]) = (words(self.source), words(self.destination));
+        let halves = |word: u64| (word >> 32) + (word & 0xffff_ffff);
+        halves(a)
+            + halves(b)
+            + halves(c)
+            + halves(d)
             + u64::from(u16::from_ne_bytes(self.payload_length))
             + u64::from(u16::from_ne_bytes([0, ICMPV6]))
     }
