@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 static ONE_LAB: Mutex<()> = Mutex::new(());
 
 /// What a lab that is up can be told by.
-const TRACES: [&str; 3] = ["/run/netns/icmpctl-server", "/run/netns/icmpctl-client", "/run/icmpctl-lab"];
+const TRACES: [&str; 3] = ["/run/netns/icmpctl-server", "/run/netns/icmpctl-client", "/run/icmpctl/lab"];
 
 fn lab(arguments: &[&str]) -> Command {
     let mut command = Command::new(xtask());
@@ -31,7 +31,7 @@ fn assert_nothing_is_left() {
     let records = std::fs::read_dir("/run/icmpctl").into_iter().flatten().flatten();
     let records: Vec<_> = records.filter_map(|entry| std::fs::read_to_string(entry.path()).ok()).collect();
     assert!(
-        !records.iter().any(|record| record.contains("server0\"") && record.contains("icmpctl-lab")),
+        !records.iter().any(|record| record.contains("server0\"") && record.contains("icmpctl/lab")),
         "{records:?}"
     );
 }
@@ -91,13 +91,13 @@ fn a_kept_lab_can_be_removed_as_it_says() {
     let _one = ONE_LAB.lock().unwrap_or_else(PoisonError::into_inner);
     let kept = lab(&["--keep"]).output().unwrap();
     let said = text(&kept);
-    assert!(kept.status.success(), "{said}");
     let second = lab(&[]).output().unwrap();
-    assert_eq!(second.status.code(), Some(1));
-    assert!(text(&second).contains("a lab is still there"), "{}", text(&second));
     let (_, commands) = said.split_once("To remove it:").expect("no commands to remove it");
     let commands = commands.lines().filter(|line| line.starts_with("  ")).collect::<Vec<_>>().join("\n");
     let removed = Command::new("sh").args(["-ec", &commands]).output().unwrap();
     assert!(removed.status.success(), "{commands}\n{}", text(&removed));
     assert_nothing_is_left();
+    assert!(kept.status.success(), "{said}");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(text(&second).contains("a lab is still there"), "{}", text(&second));
 }

@@ -47,7 +47,7 @@ pub(crate) enum Flood {
 pub(crate) struct Outcome {
     /// Replies that arrived.
     pub(crate) replies: u64,
-    /// Nanoseconds of one core a request, with all that it brings about: generator, server, and the client's counting
+    /// Nanoseconds of one core a reply, with all that it takes: generator, server, and the client's counting
     /// run in one thread's time. The fastest of the rounds: whatever else the machine is busy with only makes rounds
     /// slower.
     pub(crate) nanoseconds: f64,
@@ -162,8 +162,7 @@ impl Instruments {
         for _ in 0..ROUNDS {
             let (replies, time) = self.round(network, &frame, index, requests / ROUNDS)?;
             outcome.replies += replies;
-            outcome.nanoseconds =
-                outcome.nanoseconds.min(time.as_secs_f64() * 1e9 / f64::from(requests / ROUNDS));
+            outcome.nanoseconds = outcome.nanoseconds.min(time.as_secs_f64() * 1e9 / replies.max(1) as f64);
         }
         self.attach(network, "pass", CLIENT, CLIENT_END)?;
         Ok(outcome)

@@ -36,7 +36,7 @@ pub(crate) const CLIENT_MAC: &str = "02:00:00:00:00:02";
 const MTU: u32 = 1600;
 
 /// Everything of the lab that is a file.
-const DIRECTORY: &str = "/run/icmpctl-lab";
+const DIRECTORY: &str = "/run/icmpctl/lab";
 const POLICY: &str = "\
 # What the lab's server answers: its own addresses, and two prefixes that it has no address of.
 [respond]
