@@ -65,8 +65,7 @@ fn way<const IP: usize, F: Frame, S: State>(frame: &mut F, state: &mut S, ether_
     }
 }
 
-/// Tells the compiler that a condition rarely holds, so that the usual way needs no jumps: on a path of a few dozen
-/// instructions each jump taken costs as much as several of them.
+/// The condition, of which the compiler learns that it rarely holds; see [`cold`].
 #[inline(always)]
 fn unlikely(condition: bool) -> bool {
     if condition {

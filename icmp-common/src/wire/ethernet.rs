@@ -34,13 +34,6 @@ impl Mac {
         Self { head: [a, b, c, d], tail: [e, f] }
     }
 
-    /// Its bytes, in the order in which they are sent.
-    #[must_use]
-    pub const fn bytes(self) -> [u8; 6] {
-        let ([a, b, c, d], [e, f]) = (self.head, self.tail);
-        [a, b, c, d, e, f]
-    }
-
     /// Its two parts, to be compared and copied.
     #[inline(always)]
     #[must_use]

@@ -18,8 +18,7 @@ pub struct Ipv4 {
     /// DSCP (6 bits) and ECN (2 bits).
     pub tos: u8,
     total_length: [u8; 2],
-    /// Identification.
-    pub id: [u8; 2],
+    id: [u8; 2],
     flags_offset: [u8; 2],
     /// Time to live.
     pub ttl: u8,
