@@ -5,6 +5,24 @@ use crate::{Family, reason::Reason};
 /// Room for reasons. More than there are, so that a new reason changes no layout.
 pub const REASON_SLOTS: usize = 64;
 
+/// Slots for rules. Twice as many as there may be rules, so that any policy can follow any other without a slot changing
+/// hands while both may count; see `icmp-userspace/src/policy/slots.rs`.
+pub const RULE_SLOTS: usize = 1 << 15;
+/// Most rules of a policy, presets included. What no rule matches and what the guard keeps takes two slots more.
+pub const MAX_RULES: usize = RULE_SLOTS / 2 - 2;
+/// Slots in one value of the map of rule counters.
+pub const RULE_CHUNK: usize = 512;
+
+/// Packets by rule, as one CPU counted them: a part of all slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct RuleCounters {
+    /// `packets[slot % RULE_CHUNK]` of the value with the number `slot / RULE_CHUNK`.
+    pub packets: [u64; RULE_CHUNK],
+}
+
+const _: () = assert!(RULE_SLOTS.is_multiple_of(RULE_CHUNK) && size_of::<RuleCounters>() == 4096);
+
 /// Packets by family and reason, as one CPU counted them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

@@ -10,6 +10,7 @@
 pub mod checksum;
 pub mod config;
 pub mod counters;
+pub mod dynamic;
 pub mod reason;
 pub mod tables;
 pub mod wire;

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 
 fn compile(prefixes: &[Prefix], own: bool) -> Tables {
     let respond = Respond { own, prefixes: prefixes.to_vec(), ..Respond::default() };
-    Tables::compile(&Policy { respond }, &interface()).unwrap()
+    Tables::compile(&Policy { respond, ..Policy::default() }, &interface()).unwrap()
 }
 
 /// What the data path makes of an echo request to an address.

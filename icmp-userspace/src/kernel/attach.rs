@@ -114,7 +114,8 @@ impl Site {
             // Left over from a program that is attached no more; they do not count for this one.
             self.pins.remove()?;
         }
-        let mut program = Program::load(object, tables, counters.as_deref(), &self.files.verifier_log)?;
+        let kept: Vec<_> = counters.iter().map(|path| ("COUNTERS", path.clone())).collect();
+        let mut program = Program::load(object, tables, &kept, &self.files.verifier_log)?;
         let (link, why_generic) = match existing {
             Some(link) => {
                 self.update(&link, &mut program)?;
@@ -125,7 +126,7 @@ impl Site {
         };
         self.pins.create()?;
         if counters.is_none() {
-            program.pin_counters(&self.pins.counters())?;
+            program.pin("COUNTERS", &self.pins.counters())?;
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.files.write(&Record {
@@ -149,7 +150,8 @@ impl Site {
     pub fn replace(&self, object: &[u8], tables: &Tables) -> Result<(), Error> {
         let link = self.link.as_ref().ok_or_else(|| self.not_attached())?;
         let counters = self.pins.has_counters()?.then(|| self.pins.counters());
-        let mut program = Program::load(object, tables, counters.as_deref(), &self.files.verifier_log)?;
+        let kept: Vec<_> = counters.iter().map(|path| ("COUNTERS", path.clone())).collect();
+        let mut program = Program::load(object, tables, &kept, &self.files.verifier_log)?;
         self.update(link, &mut program)
     }
 

@@ -3,22 +3,50 @@
 use std::{
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Map, MapData, MapError},
+    maps::{Map, MapData, MapError, MapType},
     programs::{ProgramError, Xdp},
 };
 use icmp_common::{
     Plain,
     config::Config,
+    counters::Counters,
     tables::{Chunk4, Hosts, Line6, Range6},
 };
 
 use super::error::{Doing as _, Error};
 use crate::policy::compile::Tables;
+
+/// A map that outlives the program, pinned: what has been counted, and what changes while the program runs.
+#[derive(Clone, Copy, Debug)]
+pub struct KeptMap {
+    /// Its name in the object file.
+    pub name: &'static str,
+    /// The file name of its pin.
+    pub pin: &'static str,
+    /// Its type.
+    pub kind: MapType,
+    /// Size of a key in bytes.
+    pub key: u32,
+    /// Size of a value in bytes.
+    pub value: u32,
+    /// Most entries.
+    pub entries: u32,
+}
+
+/// All maps that outlive the program.
+pub static KEPT: [KeptMap; 1] = [KeptMap {
+    name: "COUNTERS",
+    pin: "counters",
+    kind: MapType::PerCpuArray,
+    key: 4,
+    value: size_of::<Counters>() as u32,
+    entries: 1,
+}];
 
 /// A loaded program with its maps. Dropping it unloads it, unless a link holds it.
 pub struct Program {
@@ -26,12 +54,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Loads `object` with `tables`. With `counters`, a pin that [`super::pins::Pins::has_counters`] has checked,
-    /// it goes on counting there. The verifier's log, should it have one to tell, goes to `verifier_log`.
+    /// Loads `object` with `tables`. `kept` are pins of maps in [`KEPT`], by name, that [`super::pins`] has checked; the
+    /// program goes on with them. The verifier's log, should it have one to tell, goes to `verifier_log`.
     pub fn load(
         object: &[u8],
         tables: &Tables,
-        counters: Option<&Path>,
+        kept: &[(&str, PathBuf)],
         verifier_log: &Path,
     ) -> Result<Self, Error> {
         let config = Config::bytes(std::slice::from_ref(&tables.config));
@@ -45,8 +73,8 @@ impl Program {
             .map_max_entries("DST4", tables.chunks4.len() as u32)
             .map_max_entries("DST6_INDEX", tables.index6.len() as u32)
             .map_max_entries("DST6_RANGES", tables.ranges6.len() as u32);
-        if let Some(path) = counters {
-            loader.map_pin_path("COUNTERS", path);
+        for (name, path) in kept {
+            loader.map_pin_path(name, path);
         }
         let mut program =
             Self { object: loader.load(object).map_err(|error| load_failed(error, verifier_log))? };
@@ -75,10 +103,9 @@ impl Program {
         program.try_into().map_err(|error: ProgramError| Error::Load(error.to_string()))
     }
 
-    /// Pins its counters.
-    pub fn pin_counters(&self, path: &Path) -> Result<(), Error> {
-        let counters = self.map("COUNTERS")?;
-        super::bpf::pin(counters.fd().as_fd(), path).doing(|| format!("pinning {}", path.display()))
+    /// Pins one of its maps.
+    pub fn pin(&self, name: &str, path: &Path) -> Result<(), Error> {
+        super::bpf::pin(self.map(name)?.fd().as_fd(), path).doing(|| format!("pinning {}", path.display()))
     }
 
     /// The map of its counters.
@@ -90,7 +117,7 @@ impl Program {
 
     fn map(&self, name: &str) -> Result<&MapData, Error> {
         match self.object.map(name).ok_or_else(|| missing(name))? {
-            Map::Array(map) | Map::PerCpuArray(map) => Ok(map),
+            Map::Array(map) | Map::PerCpuArray(map) | Map::LpmTrie(map) => Ok(map),
             _ => Err(missing(name)),
         }
     }

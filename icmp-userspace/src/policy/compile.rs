@@ -338,7 +338,7 @@ mod tests {
 
     fn tables(to: &[&str], addresses: &[(&str, u8)]) -> Tables {
         let prefixes = to.iter().map(|text| text.parse().unwrap()).collect();
-        let policy = Policy { respond: Respond { prefixes, ..Respond::default() } };
+        let policy = Policy { respond: Respond { prefixes, ..Respond::default() }, ..Policy::default() };
         let addresses =
             addresses.iter().map(|(address, length)| (address.parse().unwrap(), *length)).collect();
         Tables::compile(&policy, &Interface { mac: [2; 6], addresses, broadcasts: Vec::new() }).unwrap()
@@ -362,7 +362,10 @@ mod tests {
     fn refuses_what_takes_too_much_memory() {
         let scattered =
             (0..300_000_u32).map(|number| Prefix::host(IpAddr::V4(((1 << 24) + (number << 10) + 1).into())));
-        let policy = Policy { respond: Respond { prefixes: scattered.collect(), ..Respond::default() } };
+        let policy = Policy {
+            respond: Respond { prefixes: scattered.collect(), ..Respond::default() },
+            ..Policy::default()
+        };
         let interface = Interface { mac: [2; 6], addresses: Vec::new(), broadcasts: Vec::new() };
         let error = Tables::compile(&policy, &interface).map(|tables| tables.memory()).unwrap_err();
         assert_eq!(

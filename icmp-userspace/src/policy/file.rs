@@ -212,7 +212,7 @@ mod tests {
             verify_checksum: false,
             next_hop: NextHop::Fib,
         };
-        assert_eq!(policy, Ok(Policy { respond }));
+        assert_eq!(policy, Ok(Policy { respond, ..Policy::default() }));
     }
 
     #[test]

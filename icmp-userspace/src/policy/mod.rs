@@ -1,12 +1,18 @@
 //! Policies: text (`file`) -> meaning ([`Policy`]) -> tables (`compile`).
 
+pub mod acl;
 pub mod compile;
 pub mod diagnostic;
 pub mod file;
+pub mod guard;
 pub mod prefix;
+pub mod slots;
+
+use std::path::PathBuf;
 
 use icmp_common::config::NextHop;
 
+use acl::Acl;
 use prefix::Prefix;
 
 /// What a policy file means.
@@ -14,6 +20,23 @@ use prefix::Prefix;
 pub struct Policy {
     /// Table `[respond]`.
     pub respond: Respond,
+    /// Table `[sets]`.
+    pub sets: Vec<Set>,
+    /// Table `[acl]`.
+    pub acl: Acl,
+}
+
+/// A named set of prefixes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Its name.
+    pub name: String,
+    /// What is in it, of both families; in any order, and prefixes may overlap.
+    pub prefixes: Vec<Prefix>,
+    /// Whether `icmpctl set` may change it while the policy runs; then it begins empty.
+    pub dynamic: bool,
+    /// The file that its prefixes stand in, if they do.
+    pub file: Option<PathBuf>,
 }
 
 /// What is answered, and how.

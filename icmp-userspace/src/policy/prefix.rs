@@ -60,6 +60,12 @@ impl Prefix {
         self.length
     }
 
+    /// Whether it is one address.
+    #[must_use]
+    pub const fn is_host(self) -> bool {
+        self.length == max_length(self.address)
+    }
+
     /// Whether all of `other` lies in it.
     #[must_use]
     pub fn contains(self, other: Self) -> bool {

@@ -143,7 +143,10 @@ pub(super) fn tables(verify: bool) -> Result<Tables> {
         .into_iter()
         .map(|text| text.parse().with_context(|| format!("the prefix {text}")))
         .collect::<Result<_>>()?;
-    let policy = Policy { respond: Respond { prefixes, verify_checksum: verify, ..Respond::default() } };
+    let policy = Policy {
+        respond: Respond { prefixes, verify_checksum: verify, ..Respond::default() },
+        ..Policy::default()
+    };
     let interface = Interface {
         mac: OWN_MAC,
         addresses: vec![(address(OWN4)?, 24), (address(OWN6)?, 64), (address("fe80::1")?, 64)],

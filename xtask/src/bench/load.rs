@@ -43,7 +43,7 @@ impl Load {
         let icmpctl = |verify| -> Result<Program> {
             let log = workspace().join("target/ebpf/verifier.log");
             let tables = cases::tables(verify)?;
-            Program::load(&programs.icmpctl, &tables, None, &log).context("loading the data path")
+            Program::load(&programs.icmpctl, &tables, &[], &log).context("loading the data path")
         };
         Ok(Self {
             ipv4: bed(sources, SourceFields::IPV4)?,
