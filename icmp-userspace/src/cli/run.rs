@@ -12,6 +12,7 @@ use icmp_userspace::{
     policy::{
         Policy,
         compile::{self, Tables},
+        slots::Slots,
     },
 };
 use tokio::{
@@ -130,7 +131,8 @@ impl Follower {
     async fn follow(&mut self, interface: &Interface) -> anyhow::Result<()> {
         let now = self.netlink.describe(interface).await?;
         if now != self.known {
-            let tables = Tables::compile(&self.policy, &now)?;
+            let tables =
+                Tables::compile(&self.policy, &now, &Slots::assign(&self.policy, &Slots::default())?)?;
             self.site.replace(super::OBJECT, &tables)?;
             log::info!("{} changed: {}", interface.name, describe(&self.known, &now));
             self.known = now;
@@ -155,9 +157,9 @@ fn describe(before: &compile::Interface, now: &compile::Interface) -> String {
 fn say_totals(site: &Site) {
     let Ok(counters) = counters::read_pinned(&site.counters_pin()) else { return };
     for total in counters::totals(&counters) {
-        let counters::Total { family, received, answered, passed, malformed } = total;
+        let counters::Total { family, received, answered, denied, rejected, passed, malformed } = total;
         log::info!(
-            "{family}: {received} received, {answered} answered, {passed} passed, {malformed} malformed"
+            "{family}: {received} received, {answered} answered, {passed} passed, {denied} denied ({rejected} of them told so), {malformed} malformed"
         );
     }
 }

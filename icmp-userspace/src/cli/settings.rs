@@ -14,6 +14,7 @@ use icmp_userspace::{
         Policy,
         compile::{Interface, Tables},
         file,
+        slots::Slots,
     },
 };
 
@@ -73,7 +74,7 @@ pub(super) async fn attach(
     options: &Options,
 ) -> anyhow::Result<(Outcome, Interface)> {
     let interface = netlink.describe(&site.interface).await?;
-    let tables = Tables::compile(policy, &interface)?;
+    let tables = Tables::compile(policy, &interface, &Slots::assign(policy, &Slots::default())?)?;
     let outcome = site.attach(netlink, super::OBJECT, &tables, options).await?;
     let name = &site.interface.name;
     if let Some(why) = &outcome.why_generic {
