@@ -12,6 +12,7 @@ mod lists;
 pub mod names;
 pub mod prefix;
 pub mod presets;
+pub mod router;
 mod rules;
 mod sets;
 pub mod slots;
