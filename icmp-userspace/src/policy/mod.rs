@@ -3,6 +3,8 @@
 pub mod acl;
 pub mod compile;
 pub mod diagnostic;
+#[cfg(test)]
+mod examples;
 pub mod file;
 pub mod guard;
 pub mod input;

@@ -345,12 +345,12 @@ fn refuses_what_breaks_the_network() {
         ("deny icmp any any packet-too-big", "ICMP type 3 code 4: Path MTU discovery"),
         ("reject icmp4 any any unreachable", "ICMP type 3 code 4: Path MTU discovery"),
         ("deny icmp6 any any 2", "ICMPv6 type 2: Path MTU discovery"),
-        ("deny icmp6 any any no-route", "ICMPv6 type 1: errors that RFC 4890"),
+        ("deny icmp6 any any no-route", "ICMPv6 type 1 code 0: errors that RFC 4890"),
         ("deny icmp6 any any hop-limit", "ICMPv6 type 3 code 0: errors"),
-        ("deny icmp6 any any next-header", "ICMPv6 type 4 code 1-2: errors"),
-        ("deny icmp6 any any nd-ns", "ICMPv6 type 133-137 with hop limit 255: Neighbour Discovery"),
-        ("deny icmp any any redirect", "ICMPv6 type 133-137 with hop limit 255: Neighbour Discovery"),
-        ("deny icmp6 any any mld-query ttl 0-1", "ICMPv6 type 130-132 with hop limit 1: multicast"),
+        ("deny icmp6 any any next-header", "ICMPv6 type 4 code 1: errors"),
+        ("deny icmp6 any any nd-ns", "ICMPv6 type 135 with hop limit 255: Neighbour Discovery"),
+        ("deny icmp any any redirect", "ICMPv6 type 137 with hop limit 255: Neighbour Discovery"),
+        ("deny icmp6 any any mld-query ttl 0-1", "ICMPv6 type 130 with hop limit 1: multicast"),
         ("deny icmp6 any any 140-150", "ICMPv6 type 143 with hop limit 1: multicast"),
     ] {
         let text = errors(&format!("acl.rules = '{rule}'"));
