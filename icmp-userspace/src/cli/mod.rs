@@ -3,6 +3,7 @@
 mod attach;
 mod detach;
 mod output;
+mod policy;
 mod run;
 mod settings;
 mod stats;
@@ -54,6 +55,8 @@ enum Verb {
     Status(status::Arguments),
     /// Show what became of the packets, and why
     Stats(stats::Arguments),
+    /// Check policy files, show what they mean, make one from a router's configuration
+    Policy(policy::Arguments),
 }
 
 /// Exit status where a policy has errors.
@@ -97,6 +100,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Detach(arguments) => arguments.run(bpffs).await,
             Verb::Status(arguments) => arguments.run(bpffs).await,
             Verb::Stats(arguments) => arguments.run(bpffs).await,
+            Verb::Policy(arguments) => arguments.run(),
         }
     })
 }

@@ -1,6 +1,6 @@
 //! What an access list means: rules in the order in which they are tried, and what holds where none of them does.
 //!
-//! The text is understood by [`super::rules`], the tables are made by [`super::compile`]. The first rule that matches a
+//! The text is understood by `rules`, the tables are made by [`super::compile`]. The first rule that matches a
 //! packet decides. Three kinds of packets are out of the reach of rules that do not say `force`; see [`super::guard`].
 
 use std::{fmt, net::Ipv4Addr, ops::Range};
@@ -197,8 +197,6 @@ pub enum Protocol {
     Icmp4,
     /// ICMPv6 alone.
     Icmp6,
-    /// As pasted; of all of IP only ICMP and ICMPv6 are ever looked at.
-    Ip,
 }
 
 impl Protocol {
@@ -206,7 +204,7 @@ impl Protocol {
     #[must_use]
     pub const fn covers(self, family: Family) -> bool {
         match self {
-            Self::Icmp | Self::Ip => true,
+            Self::Icmp => true,
             Self::Icmp4 => matches!(family, Family::Ipv4),
             Self::Icmp6 => matches!(family, Family::Ipv6),
         }
@@ -345,7 +343,6 @@ impl fmt::Display for Protocol {
             Self::Icmp => "icmp",
             Self::Icmp4 => "icmp4",
             Self::Icmp6 => "icmp6",
-            Self::Ip => "ip",
         })
     }
 }

@@ -1,12 +1,29 @@
 //! Policies: text (`file`) -> meaning ([`Policy`]) -> tables (`compile`).
+//!
+//! `file` reads the TOML and calls `sets` for named prefixes (with `lists` for files of them) and `rules` for the access list
+//! (with `words`, `kinds` and `names` for its parts); `lint` judges the whole. `router` makes policies of router
+//! configurations.
 
 pub mod acl;
 pub mod compile;
 pub mod diagnostic;
+#[cfg(test)]
+mod examples;
 pub mod file;
 pub mod guard;
+pub mod input;
+mod kinds;
+pub mod lint;
+mod lists;
+pub mod names;
 pub mod prefix;
+pub mod presets;
+pub mod router;
+mod rules;
+mod sets;
 pub mod slots;
+mod values;
+mod words;
 
 use std::path::PathBuf;
 
