@@ -44,11 +44,11 @@ pub(super) fn seclude() -> Result<()> {
     sched_setaffinity(None, &one).context("moving to one CPU")
 }
 
-/// How many sources send, and where their addresses stand in the frame.
+/// Which sources send, and where their addresses stand in the frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sources {
-    /// How many: a power of two.
-    pub(super) count: u32,
+    /// Bits of the last four bytes that change.
+    pub(super) mask: u32,
     /// Where.
     pub(super) fields: SourceFields,
 }
@@ -57,7 +57,7 @@ pub(super) struct Sources {
 fn load(instruments: &[u8], sources: Sources) -> Result<Ebpf> {
     EbpfLoader::new()
         .btf(None)
-        .override_global("SOURCES_MASK", &(sources.count - 1), true)
+        .override_global("SOURCES_MASK", &sources.mask, true)
         .override_global("SOURCE_AT", &sources.fields.source, true)
         .override_global("CHECKSUM_AT", &sources.fields.checksum, true)
         .load(instruments)

@@ -3,39 +3,34 @@
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use icmp_userspace::policy::{
-    Policy, Respond,
-    compile::{Interface, Tables},
-    slots::Slots,
+
+use super::{
+    packet::{Message, Packet},
+    policies::{DENIED4, Subject},
 };
 
-use super::packet::{Message, Packet};
-
 /// The interface's MAC address, and that of whoever sends.
-const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
+pub(super) const OWN_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 const CLIENT_MAC: [u8; 6] = [0x02, 0, 0, 0, 0, 0x02];
 /// Addresses of the interface: the longest prefixes, and so the longest way through the tables.
-const OWN4: &str = "198.51.100.1";
-const OWN6: &str = "2001:db8:2::1";
+pub(super) const OWN4: &str = "198.51.100.1";
+pub(super) const OWN6: &str = "2001:db8:2::1";
 /// An address in each prefix that the policy serves besides.
 const SERVED4: &str = "192.0.2.99";
 const SERVED6: &str = "2001:db8:1::99";
 /// Who asks; with many sources, the first of them.
-const CLIENT4: &str = "10.0.0.0";
+pub(super) const CLIENT4: &str = "10.0.0.0";
 const CLIENT6: &str = "2001:db8:3::";
 
 /// What is under test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum Program {
     /// A program that passes everything: what is measured here is the method's own error.
     Empty,
     /// A program that exchanges the MAC addresses.
     MacSwap,
-    /// Our data path, with or without verification of checksums.
-    Icmpctl {
-        /// `verify-checksum`.
-        verify: bool,
-    },
+    /// Our data path, with a policy.
+    Icmpctl(Subject),
 }
 
 /// The most that a case may cost.
@@ -45,6 +40,8 @@ pub(super) struct Goal {
     pub(super) net: f64,
     /// Times the bare MAC swap.
     pub(super) ratio: Option<f64>,
+    /// Times what another case costs, both without the empty program: that case's name, and how many times.
+    pub(super) than: Option<(&'static str, f64)>,
 }
 
 /// What the program must do with the packet.
@@ -52,6 +49,8 @@ pub(super) struct Goal {
 pub(super) enum Expected {
     /// Leave it as it is to the stack.
     Pass,
+    /// Drop it.
+    Drop,
     /// Send this out where it came in.
     Send(Vec<u8>),
 }
@@ -62,9 +61,14 @@ pub(super) struct Case {
     /// Its name in the report.
     pub(super) name: String,
     /// The program.
-    pub(super) subject: Subject,
+    pub(super) program: Program,
     /// The packet.
     pub(super) packet: Packet,
+    /// Whether the policy denies it.
+    pub(super) denied: bool,
+    /// Bits of the source address that change from packet to packet, without a pattern; `None`: as many of the last ones as the
+    /// whole bench is told.
+    pub(super) sources: Option<u32>,
     /// The goal, if there is one.
     pub(super) goal: Option<Goal>,
 }
@@ -72,27 +76,52 @@ pub(super) struct Case {
 impl Case {
     /// All cases.
     pub(super) fn all() -> Result<Vec<Self>> {
-        let request = packet(CLIENT4, OWN4, Message::Request, 56)?;
-        let without = |subject, name: &str| Self {
-            name: name.to_owned(),
-            subject,
-            packet: request.clone(),
+        let mut all = Self::references()?;
+        all.extend(Self::echoes()?);
+        all.extend(Self::filters()?);
+        for (family, client, own) in [("IPv4", CLIENT4, OWN4), ("IPv6", CLIENT6, OWN6)] {
+            all.push(Self {
+                packet: packet(client, own, Message::Tcp, 64)?,
+                goal: Some(TCP),
+                ..Self::echo(format!("TCP {family}, passing through"), Subject::responder(true))?
+            });
+        }
+        Ok(all)
+    }
+
+    /// An echo request of 56 bytes to the interface's own address.
+    fn echo(name: String, subject: Subject) -> Result<Self> {
+        let packet = packet(CLIENT4, OWN4, Message::Request, 56)?;
+        Ok(Self {
+            name,
+            program: Program::Icmpctl(subject),
+            packet,
+            denied: false,
+            sources: None,
             goal: None,
+        })
+    }
+
+    /// What everything is compared with.
+    fn references() -> Result<Vec<Self>> {
+        let with = |program, name: &str| -> Result<Self> {
+            Ok(Self { program, ..Self::echo(name.to_owned(), Subject::responder(true))? })
         };
-        let mut all =
-            vec![without(Subject::Empty, "empty program"), without(Subject::MacSwap, "bare MAC swap")];
+        Ok(vec![with(Program::Empty, "empty program")?, with(Program::MacSwap, "bare MAC swap")?])
+    }
+
+    /// Answers without any rules.
+    fn echoes() -> Result<Vec<Self>> {
+        let mut all = Vec::new();
         for (verify, how) in [(false, "not verified"), (true, "verified")] {
             let goal = if verify { VERIFIED } else { NOT_VERIFIED };
             for (family, client, own, served, largest) in
                 [("IPv4", CLIENT4, OWN4, SERVED4, 1472), ("IPv6", CLIENT6, OWN6, SERVED6, 1452)]
             {
                 let echo = |to, data, whom: &str, goal| -> Result<Self> {
-                    Ok(Self {
-                        name: format!("echo {family}, {whom}{data} bytes, {how}"),
-                        subject: Subject::Icmpctl { verify },
-                        packet: packet(client, to, Message::Request, data)?,
-                        goal,
-                    })
+                    let name = format!("echo {family}, {whom}{data} bytes, {how}");
+                    let packet = packet(client, to, Message::Request, data)?;
+                    Ok(Self { packet, goal, ..Self::echo(name, Subject::responder(verify))? })
                 };
                 all.push(echo(own, 56, "", Some(goal))?);
                 // What a checksum costs grows with the packet, and no goal is set for large ones.
@@ -102,59 +131,79 @@ impl Case {
                 }
             }
         }
-        for (family, client, own) in [("IPv4", CLIENT4, OWN4), ("IPv6", CLIENT6, OWN6)] {
+        Ok(all)
+    }
+
+    /// Answers and denials behind rules.
+    fn filters() -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        let rules = |rules| Subject { verify: false, rules, blocklist: 0 };
+        all.push(Self::echo(TEN_RULES.to_owned(), rules(10))?);
+        let goal = Goal { net: f64::INFINITY, ratio: None, than: Some((TEN_RULES, 1.2)) };
+        all.push(Self {
+            goal: Some(goal),
+            ..Self::echo("echo behind 10,000 rules, hit in the middle".to_owned(), rules(10_000))?
+        });
+        let denying = Subject { verify: true, rules: 0, blocklist: 100_000 };
+        let denied = packet(DENIED4, OWN4, Message::Request, 56)?;
+        for (sources, how, net) in [(0, "one source", 15.0), (ANY_SOURCE, "random sources", 70.0)] {
+            let name = format!("deny by 100,000 prefixes, {how}");
+            let case = Self::echo(name, denying)?;
             all.push(Self {
-                name: format!("TCP {family}, passing through"),
-                subject: Subject::Icmpctl { verify: true },
-                packet: packet(client, own, Message::Tcp, 64)?,
-                goal: Some(TCP),
+                packet: denied.clone(),
+                denied: true,
+                sources: Some(sources),
+                goal: at_most(net),
+                ..case
             });
+        }
+        for (verify, checked) in [(false, "not verified"), (true, "verified")] {
+            let subject = Subject { verify, rules: 1000, blocklist: 100_000 };
+            for (sources, how, net) in
+                [(0, "one source", 20.0), (MILLION_SOURCES, "a million sources", 110.0)]
+            {
+                let name = format!("echo behind 1,000 rules and 100,000 prefixes, {how}, {checked}");
+                all.push(Self { sources: Some(sources), goal: at_most(net), ..Self::echo(name, subject)? });
+            }
         }
         Ok(all)
     }
 
     /// What must become of the packet.
     pub(super) fn expected(&self) -> Result<Expected> {
-        Ok(match (self.subject, self.packet.message) {
-            (Subject::Empty, _) | (_, Message::Tcp | Message::Reply) => Expected::Pass,
-            (Subject::MacSwap, Message::Request) => {
+        Ok(match (self.program, self.packet.message) {
+            (Program::Empty, _) | (_, Message::Tcp | Message::Reply) => Expected::Pass,
+            (Program::MacSwap, Message::Request) => {
                 let [source, destination] = self.packet.macs;
                 let swapped = Packet { macs: [destination, source], ..self.packet.clone() };
                 Expected::Send(swapped.encode()?)
             }
-            (Subject::Icmpctl { .. }, Message::Request) => Expected::Send(self.packet.reply().encode()?),
+            (Program::Icmpctl(_), Message::Request) if self.denied => Expected::Drop,
+            (Program::Icmpctl(_), Message::Request) => Expected::Send(self.packet.reply().encode()?),
         })
     }
 }
 
-const NOT_VERIFIED: Goal = Goal { net: 6.0, ratio: Some(1.2) };
-const VERIFIED: Goal = Goal { net: 12.0, ratio: None };
-const TCP: Goal = Goal { net: 1.5, ratio: None };
+const NOT_VERIFIED: Goal = Goal { net: 6.0, ratio: Some(1.2), than: None };
+const VERIFIED: Goal = Goal { net: 12.0, ratio: None, than: None };
+const TCP: Goal = Goal { net: 1.5, ratio: None, than: None };
+/// The case with which that of many rules is compared.
+const TEN_RULES: &str = "echo behind 10 rules, hit in the middle";
+/// Bits of the source that change: a billion addresses, of which no two in a row are near each other.
+const ANY_SOURCE: u32 = 0x3fff_ffff;
+/// The same for a million addresses, all over the space.
+const MILLION_SOURCES: u32 = 0x3f3f_3f03;
 
-impl Goal {
-    /// Whether a result meets it.
-    pub(super) fn is_met(&self, net: f64, ratio: f64) -> bool {
-        net <= self.net && self.ratio.is_none_or(|most| ratio <= most)
-    }
+const fn at_most(net: f64) -> Option<Goal> {
+    Some(Goal { net, ratio: None, than: None })
 }
 
-/// A policy such as an anycast server has: its own addresses and one served prefix of each family.
-pub(super) fn tables(verify: bool) -> Result<Tables> {
-    let prefixes = ["192.0.2.0/24", "2001:db8:1::/64"]
-        .into_iter()
-        .map(|text| text.parse().with_context(|| format!("the prefix {text}")))
-        .collect::<Result<_>>()?;
-    let policy = Policy {
-        respond: Respond { prefixes, verify_checksum: verify, ..Respond::default() },
-        ..Policy::default()
-    };
-    let interface = Interface {
-        mac: OWN_MAC,
-        addresses: vec![(address(OWN4)?, 24), (address(OWN6)?, 64), (address("fe80::1")?, 64)],
-        broadcasts: Vec::new(),
-    };
-    let slots = Slots::assign(&policy, &Slots::default()).context("counting the rules of the bench")?;
-    Tables::compile(&policy, &interface, &slots).context("compiling the policy of the bench")
+impl Goal {
+    /// Whether a result meets it; `other` is what the case costs that it is compared with.
+    pub(super) fn is_met(&self, net: f64, ratio: f64, other: Option<f64>) -> bool {
+        let than = self.than.is_none_or(|(_, times)| other.is_some_and(|other| net <= other * times));
+        net <= self.net && self.ratio.is_none_or(|most| ratio <= most) && than
+    }
 }
 
 fn packet(from: &str, to: &str, message: Message, data: usize) -> Result<Packet> {
@@ -162,7 +211,7 @@ fn packet(from: &str, to: &str, message: Message, data: usize) -> Result<Packet>
     Ok(Packet { macs: [CLIENT_MAC, OWN_MAC], addresses, ttl: 57, message, data })
 }
 
-fn address(text: &str) -> Result<IpAddr> {
+pub(super) fn address(text: &str) -> Result<IpAddr> {
     text.parse().with_context(|| format!("the address {text}"))
 }
 
@@ -196,9 +245,13 @@ mod tests {
 
     #[test]
     fn a_goal_is_met_in_all_its_parts() {
-        assert!(NOT_VERIFIED.is_met(6.0, 1.2));
-        assert!(!NOT_VERIFIED.is_met(6.1, 1.1));
-        assert!(!NOT_VERIFIED.is_met(5.0, 1.21));
-        assert!(TCP.is_met(1.5, 9.0));
+        assert!(NOT_VERIFIED.is_met(6.0, 1.2, None));
+        assert!(!NOT_VERIFIED.is_met(6.1, 1.1, None));
+        assert!(!NOT_VERIFIED.is_met(5.0, 1.21, None));
+        assert!(TCP.is_met(1.5, 9.0, None));
+        let compared = Goal { net: f64::INFINITY, ratio: None, than: Some((TEN_RULES, 1.2)) };
+        assert!(compared.is_met(12.0, 9.0, Some(10.0)));
+        assert!(!compared.is_met(12.1, 1.0, Some(10.0)));
+        assert!(!compared.is_met(12.0, 1.0, None));
     }
 }

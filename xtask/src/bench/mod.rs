@@ -8,10 +8,12 @@ mod bed;
 mod cases;
 mod load;
 mod packet;
+mod policies;
 mod report;
 mod samples;
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Write as _, stdout},
     path::Path,
@@ -20,6 +22,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use icmp_userspace::policy::compile::Tables;
 
 use crate::{
     Setup,
@@ -30,6 +33,7 @@ use crate::{
 };
 use cases::Case;
 use load::{Load, Programs};
+use policies::Subject;
 use report::{Line, Report, is_steady};
 use samples::{Figures, Summary, fastest_empty};
 
@@ -78,9 +82,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
 impl Bench {
     fn effort(&self) -> Effort {
         let (loads, rounds) = if self.quick { (5, 7) } else { (9, 21) };
-        // With many sources it takes longer to come by a good part of them.
-        let chunk = Duration::from_millis(if self.sources > 1 { 8 } else { 2 });
-        Effort { loads, rounds, chunk, sources: self.sources }
+        Effort { loads, rounds, chunk: Duration::from_millis(2), sources: self.sources }
     }
 }
 
@@ -96,16 +98,26 @@ fn sources(text: &str) -> Result<u32, String> {
 fn measure(programs: &Programs, effort: Effort) -> Result<Report> {
     let cases = Case::all()?;
     let mut progress = Progress::new("measuring");
+    let mut tables = BTreeMap::new();
+    for case in &cases {
+        if let cases::Program::Icmpctl(subject) = case.program
+            && !tables.contains_key(&subject)
+        {
+            progress.show(&format!("compiling a policy of {} rules", subject.rules));
+            tables.insert(subject, subject.tables()?);
+        }
+    }
     let all: Vec<_> = cases.iter().collect();
-    let mut loads = measure_loads(programs, &all, effort, &mut progress)?;
+    let mut loads = measure_loads(programs, &tables, &all, effort, &mut progress)?;
     // What was disturbed gets one more chance; of how fast the machine is, both tell.
     let ratio = |loads: &[Figures]| Summary::of(loads, 1.0).ratio;
-    let is_disturbed = |case: &usize| !is_steady(&ratio(&loads[*case]), effort.sources);
+    let many = |case: &Case| case.sources.unwrap_or(effort.sources - 1) != 0;
+    let is_disturbed = |case: &usize| !is_steady(&ratio(&loads[*case]), many(&cases[*case]));
     let disturbed: Vec<_> = (0..cases.len()).filter(is_disturbed).collect();
     let mut empty = fastest_empty(&loads);
     if !disturbed.is_empty() {
         let again: Vec<_> = disturbed.iter().map(|case| &cases[*case]).collect();
-        let again = measure_loads(programs, &again, effort, &mut progress)?;
+        let again = measure_loads(programs, &tables, &again, effort, &mut progress)?;
         empty = empty.min(fastest_empty(&again));
         for (case, again) in disturbed.into_iter().zip(again) {
             if ratio(&again).deviation() < ratio(&loads[case]).deviation() {
@@ -115,6 +127,7 @@ fn measure(programs: &Programs, effort: Effort) -> Result<Report> {
     }
     progress.leave();
     let lines = cases.into_iter().zip(&loads).map(|(case, loads)| Line {
+        many: many(&case),
         name: case.name,
         summary: Summary::of(loads, empty),
         goal: case.goal,
@@ -133,13 +146,14 @@ fn measure(programs: &Programs, effort: Effort) -> Result<Report> {
 /// while hits one load of each and not all loads of one.
 fn measure_loads(
     programs: &Programs,
+    tables: &BTreeMap<Subject, Tables>,
     cases: &[&Case],
     effort: Effort,
     progress: &mut Progress,
 ) -> Result<Vec<Vec<Figures>>> {
     let mut loads = vec![Vec::new(); cases.len()];
     for number in 1..=effort.loads {
-        let mut load = Load::new(programs, effort.sources)?;
+        let mut load = Load::new(programs, tables, effort.sources)?;
         for (case, loads) in cases.iter().zip(&mut loads) {
             progress.show(&format!("load {number} of {}: {}", effort.loads, case.name));
             let figures = load.measure(case, effort.rounds, effort.chunk);

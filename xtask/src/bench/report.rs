@@ -19,6 +19,8 @@ const TOLERANCE_MANY: f64 = 0.25;
 pub(super) struct Line {
     /// The case.
     pub(super) name: String,
+    /// Whether its packets come from many sources.
+    pub(super) many: bool,
     /// Its figures.
     pub(super) summary: Summary,
     /// Its goal.
@@ -42,37 +44,44 @@ pub(super) struct Report {
 }
 
 /// Whether a ratio is steady enough to be believed.
-pub(super) fn is_steady(ratio: &Spread, sources: u32) -> bool {
-    ratio.deviation() <= tolerance(sources)
+pub(super) fn is_steady(ratio: &Spread, many: bool) -> bool {
+    ratio.deviation() <= tolerance(many)
 }
 
-fn tolerance(sources: u32) -> f64 {
-    if sources > 1 { TOLERANCE_MANY } else { TOLERANCE }
+fn tolerance(many: bool) -> f64 {
+    if many { TOLERANCE_MANY } else { TOLERANCE }
 }
 
 impl Line {
-    fn is_met(&self) -> Option<bool> {
+    /// Whether the goal is met; `all` has the case that it may be compared with.
+    fn is_met(&self, all: &[Self]) -> Option<bool> {
         let Summary { net, ratio } = self.summary;
-        self.goal.map(|goal| goal.is_met(net.median, ratio.median))
+        let net_of =
+            |name: &str| all.iter().find(|line| line.name == name).map(|line| line.summary.net.median);
+        self.goal.map(|goal| {
+            let other = goal.than.and_then(|(name, _)| net_of(name));
+            goal.is_met(net.median, ratio.median, other)
+        })
     }
 
     /// Goal, whether it is met, and whether that can be believed.
-    fn remark(&self, sources: u32) -> String {
+    fn remark(&self, all: &[Self]) -> String {
         let mut remark = String::new();
-        if let Some(Goal { net, ratio }) = self.goal {
-            remark += &format!("at most {net} ns");
-            if let Some(ratio) = ratio {
-                remark += &format!(" and {ratio}x");
-            }
-            remark += if self.is_met() == Some(true) { ": met" } else { ": MISSED" };
+        if let Some(Goal { net, ratio, than }) = self.goal {
+            let net = net.is_finite().then(|| format!("{net} ns"));
+            let ratio = ratio.map(|ratio| format!("{ratio}x"));
+            let than = than.map(|(name, times)| format!("{times} times \"{name}\""));
+            let parts: Vec<_> = [net, ratio, than].into_iter().flatten().collect();
+            remark += &format!("at most {}", parts.join(" and "));
+            remark += if self.is_met(all) == Some(true) { ": met" } else { ": MISSED" };
         }
-        if !is_steady(&self.summary.ratio, sources) {
+        if !is_steady(&self.summary.ratio, self.many) {
             remark += " (unsteady)";
         }
         remark
     }
 
-    fn json(&self, sources: u32) -> Value {
+    fn json(&self, all: &[Self]) -> Value {
         let Summary { net, ratio } = &self.summary;
         let spread =
             |Spread { median, least, most }: &Spread| json!({ "median": median, "min": least, "max": most });
@@ -80,11 +89,12 @@ impl Line {
             "case": self.name,
             "net_ns": spread(net),
             "ratio_to_mac_swap": spread(ratio),
-            "steady": is_steady(&self.summary.ratio, sources),
+            "steady": is_steady(&self.summary.ratio, self.many),
             "goal": self.goal.map(|goal| json!({
-                "net_ns": goal.net,
+                "net_ns": goal.net.is_finite().then_some(goal.net),
                 "ratio_to_mac_swap": goal.ratio,
-                "met": self.is_met(),
+                "times_another_case": goal.than.map(|(name, times)| json!({ "case": name, "times": times })),
+                "met": self.is_met(all),
             })),
         })
     }
@@ -99,7 +109,7 @@ impl Report {
             "rounds": self.rounds,
             "sources": self.sources,
             "empty_ns": self.empty,
-            "cases": self.lines.iter().map(|line| line.json(self.sources)).collect::<Vec<_>>(),
+            "cases": self.lines.iter().map(|line| line.json(&self.lines)).collect::<Vec<_>>(),
         })
     }
 }
@@ -121,7 +131,7 @@ impl fmt::Display for Report {
                 format!("{:.1}..{:.1}", net.least, net.most),
                 ratio.median,
                 format!("{:.2}..{:.2}", ratio.least, ratio.most),
-                line.remark(self.sources)
+                line.remark(&self.lines)
             );
             writeln!(f, "{}", row.trim_end())?;
         }
@@ -133,13 +143,14 @@ impl fmt::Display for Report {
              all have.\nRATIO: to a program that only exchanges the MAC addresses, both with that entry.\n\
              Medians and spread of {loads} loads with {rounds} rounds each{many}; Linux {kernel}."
         )?;
-        if self.lines.iter().any(|line| !is_steady(&line.summary.ratio, *sources)) {
+        if self.lines.iter().any(|line| !is_steady(&line.summary.ratio, line.many)) {
             writeln!(
                 f,
-                "(unsteady): the ratio of one load was more than {:.0} % away from the median, and again when \
+                "(unsteady): the ratio of one load was more than {:.0} % away from the median (with many sources {:.0} %), and again when \
                  repeated:\nsomething else keeps this machine busy. Don't trust these lines; measure again when \
                  it is quiet.",
-                tolerance(*sources) * 100.0
+                tolerance(false) * 100.0,
+                tolerance(true) * 100.0
             )?;
         }
         Ok(())
@@ -153,11 +164,11 @@ mod tests {
     fn line(name: &str, net: f64, ratio: [f64; 3], goal: Option<Goal>) -> Line {
         let net = Spread { median: net, least: net - 0.25, most: net + 0.25 };
         let ratio = Spread { median: ratio[1], least: ratio[0], most: ratio[2] };
-        Line { name: name.to_owned(), summary: Summary { net, ratio }, goal }
+        Line { name: name.to_owned(), many: false, summary: Summary { net, ratio }, goal }
     }
 
     fn report() -> Report {
-        let goal = Some(Goal { net: 6.0, ratio: Some(1.2) });
+        let goal = Some(Goal { net: 6.0, ratio: Some(1.2), than: None });
         Report {
             lines: vec![
                 line("bare MAC swap", 1.25, [0.99, 1.0, 1.01], None),
@@ -189,8 +200,8 @@ mod tests {
     #[test]
     fn many_sources_may_spread_more() {
         let Report { lines, .. } = report();
-        assert!(!is_steady(&lines[2].summary.ratio, 1));
-        assert!(is_steady(&lines[2].summary.ratio, 1024));
+        assert!(!is_steady(&lines[2].summary.ratio, false));
+        assert!(is_steady(&lines[2].summary.ratio, true));
     }
 
     #[test]
