@@ -39,7 +39,7 @@ impl Fill {
     }
 }
 
-/// Takes a token out of the bucket with this tag (24 bits), if it has one; `now` is in ticks.
+/// Takes a token out of the bucket with this tag (24 bits, not 0), if it has one; `now` is in ticks.
 ///
 /// Several CPUs may do so at once: whoever loses a race has to look again, and gives up after a few rounds, which is to say that
 /// a token was not there.
@@ -49,29 +49,48 @@ pub fn take<L: Line>(line: &L, tag: u32, fill: Fill, now: u64) -> bool {
     const ROUNDS: usize = 3;
     let tag = u64::from(tag) << TIME_BITS;
     for _ in 0..ROUNDS {
-        let mut place = 0;
-        let mut found = 0;
-        let mut least = u64::MAX;
-        for number in 0..CELLS {
-            let cell = line.load(number);
-            // An own cell comes before all others; among these the one that is least ahead.
-            let ahead = if cell & !TIME_MASK == tag && cell != 0 { 0 } else { 1 + ahead(cell, now, fill) };
-            if ahead < least {
-                (place, found, least) = (number, cell, ahead);
-            }
-        }
-        let behind = if least == 0 { ahead(found, now, fill) } else { 0 };
-        let then = behind + u64::from(fill.interval);
+        let (place, found) = find(line, tag, fill, now);
+        let ahead = if found & !TIME_MASK == tag { ahead(found, now, fill) } else { 0 };
+        let then = ahead + u64::from(fill.interval);
         if then > fill.span() {
             return false;
         }
-        // Time 0 with tag 0 would be an empty cell; one tick more makes no difference.
-        let cell = tag | (now.wrapping_add(then) & TIME_MASK).max(1);
-        if line.exchange(place & (CELLS - 1), found, cell) {
+        if line.exchange(place, found, tag | now.wrapping_add(then) & TIME_MASK) {
             return true;
         }
     }
     false
+}
+
+/// The cell with a tag, or else the one that gives way to it: its place, and what is in it.
+#[inline(always)]
+fn find<L: Line>(line: &L, tag: u64, fill: Fill, now: u64) -> (usize, u64) {
+    for place in 0..CELLS {
+        let cell = line.load(place);
+        if cell & !TIME_MASK == tag {
+            return (place, cell);
+        }
+    }
+    // By arithmetic instead of branches, of which the kernel's verifier would follow all combinations.
+    let mut least = u64::MAX >> 1;
+    for place in 0..CELLS {
+        let candidate = ahead(line.load(place), now, fill) << 3 | place as u64;
+        least = select(less(candidate, least), candidate, least);
+    }
+    let place = least as usize & (CELLS - 1);
+    (place, line.load(place))
+}
+
+/// 1 if `one` is less than `other`, else 0. Both are less than 2^63.
+#[inline(always)]
+const fn less(one: u64, other: u64) -> u64 {
+    one.wrapping_sub(other) >> 63
+}
+
+/// `one` if `which` is 1, `other` if it is 0.
+#[inline(always)]
+const fn select(which: u64, one: u64, other: u64) -> u64 {
+    other ^ (one ^ other) & which.wrapping_neg()
 }
 
 #[cfg(target_has_atomic = "64")]
@@ -91,7 +110,7 @@ impl Line for [core::sync::atomic::AtomicU64; CELLS] {
 #[inline(always)]
 const fn ahead(cell: u64, now: u64, fill: Fill) -> u64 {
     let ahead = cell.wrapping_sub(now) & TIME_MASK;
-    if cell == 0 || ahead > fill.span() { 0 } else { ahead }
+    ahead & less(ahead, fill.span() + 1).wrapping_neg()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub struct Config {
     pub source6: [u64; 2],
     /// The same for IPv4.
     pub source4: u32,
-    /// 1: the rules depend on a dynamic set.
+    /// [`DYNAMIC_SOURCES`] and [`DYNAMIC_DESTINATIONS`], as far as rules depend on them.
     pub dynamic: u8,
     /// Zeros.
     pub reserved: [u8; 3],
@@ -46,13 +46,12 @@ pub struct Table6Config {
 
 /// What the access list of one family needs: how far a packet has to be looked at, and where in the tables the family begins.
 ///
-/// `source` is the source's value, or 0 without `sources`; `class` the destination's class. Then the pair is
-/// - `source` without `blocks`: the rules do not depend on the destination;
-/// - cell `pairs + source * 64 + class` of the pairs if `blocks` is 1;
-/// - else the block is cell `rows + source * blocks + class / 64` of the rows, and the pair cell
-///   `pairs + block * 64 + class % 64` of the pairs.
-///
-/// What the rules say is cell `chains + (pair << kind_bits) + kind` of the chains.
+/// `source` is the source's value, or 0 without `sources`; `class` is the destination's class. The decisions are
+/// - of rules that name no destination: `by_source + (source << kind_bits) + kind`;
+/// - of rules that name a destination alone, with `destinations`: `by_destination + (class << kind_bits) + kind`;
+/// - of rules that name both, with `blocks`: `by_pair + (pair << kind_bits) + kind`. If there is one block to a source, the pair is
+///   cell `pairs + source * 64 + class` of the pairs; else the block is cell `rows + source * blocks + class / 64` of the rows,
+///   and the pair cell `pairs + block * 64 + class % 64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct AclConfig {
@@ -60,30 +59,49 @@ pub struct AclConfig {
     pub rules: u8,
     /// 1: they depend on the source.
     pub sources: u8,
-    /// Bits that the number of a kind takes; 0: they do not depend on the kind.
+    /// 1: some name a destination alone.
+    pub destinations: u8,
+    /// Bits that the number of a kind takes.
     pub kind_bits: u8,
-    /// Zero.
-    pub reserved: u8,
-    /// Blocks of destination classes; 0: they do not depend on the destination.
+    /// Where the decisions by source and kind begin.
+    pub by_source: u32,
+    /// Where those by destination and kind begin.
+    pub by_destination: u32,
+    /// Where those by pair and kind begin.
+    pub by_pair: u32,
+    /// Blocks of destination classes; 0: no rule names both source and destination.
     pub blocks: u32,
     /// Where the family's rows begin.
     pub rows: u32,
     /// Where its pairs begin.
     pub pairs: u32,
-    /// Where its chains begin.
-    pub chains: u32,
 }
 
 // SAFETY: integers and arrays of integers alone; the assertion below leaves no room for padding.
 unsafe impl Plain for Config {}
 
-const _: () = assert!(size_of::<Config>() == 112);
+const _: () = assert!(size_of::<Config>() == 128);
 
 impl AclConfig {
     /// No rules.
-    pub const NONE: Self =
-        Self { rules: 0, sources: 0, kind_bits: 0, reserved: 0, blocks: 0, rows: 0, pairs: 0, chains: 0 };
+    pub const NONE: Self = Self {
+        rules: 0,
+        sources: 0,
+        destinations: 0,
+        kind_bits: 0,
+        by_source: 0,
+        by_destination: 0,
+        by_pair: 0,
+        blocks: 0,
+        rows: 0,
+        pairs: 0,
+    };
 }
+
+/// Rules depend on dynamic sets that sources may be in.
+pub const DYNAMIC_SOURCES: u8 = 1 << 0;
+/// Rules depend on dynamic sets that destinations may be in.
+pub const DYNAMIC_DESTINATIONS: u8 = 1 << 1;
 
 /// Where a reply's frame is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,10 +50,10 @@ impl Until {
         Self(if units < u32::MAX as u64 { units as u32 } else { u32::MAX - 1 })
     }
 
-    /// Whether it still lies ahead at a moment of the monotonic clock, in nanoseconds.
+    /// Whether it comes after a moment that [`Self::from_nanoseconds`] gives.
     #[inline(always)]
     #[must_use]
-    pub const fn is_ahead(self, now: u64) -> bool {
-        self.0 == u32::MAX || self.0 > Self::from_nanoseconds(now).0
+    pub const fn is_after(self, now: Self) -> bool {
+        self.0 > now.0
     }
 }

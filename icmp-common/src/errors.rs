@@ -6,8 +6,10 @@
 
 /// Lines for sources: a power of two.
 pub const ERROR_SOURCES: u32 = 1 << 10;
-/// The line with the bucket for all.
+/// The line with the bucket for all, and its tag there.
 pub const ERROR_TOTAL: u32 = ERROR_SOURCES;
+/// As above.
+pub const ERROR_TOTAL_TAG: u32 = 1;
 /// The line with the secret: two numbers.
 pub const ERROR_SECRET: u32 = ERROR_SOURCES + 1;
 /// Lines in all.
@@ -25,7 +27,7 @@ pub const fn error_ticks(nanoseconds: u64) -> u64 {
 pub struct Place {
     /// Its line.
     pub line: u32,
-    /// Its tag there: 24 bits.
+    /// Its tag there: 24 bits, not 0.
     pub tag: u32,
 }
 
@@ -36,7 +38,7 @@ pub const fn place(source: u64, secret: [u64; 2]) -> Place {
     // Multiply-shift (Dietzfelbinger et al., J. Algorithms 25, 1997), twice, so that line and tag depend on all bits.
     let hash = (source ^ secret[0]).wrapping_mul(secret[1] | 1);
     let hash = (hash ^ hash >> 32).wrapping_mul(secret[1] | 1);
-    Place { line: (hash >> 54) as u32 & (ERROR_SOURCES - 1), tag: (hash >> 30) as u32 & 0x00ff_ffff }
+    Place { line: (hash >> 54) as u32 & (ERROR_SOURCES - 1), tag: (hash >> 30) as u32 & 0x00ff_ffff | 1 }
 }
 
 #[cfg(test)]
@@ -49,7 +51,7 @@ mod tests {
         let mut lines = [0_u32; ERROR_SOURCES as usize];
         for source in 0..64 * u64::from(ERROR_SOURCES) {
             let place = place(source, secret);
-            assert!(place.tag < 1 << 24);
+            assert!((1..1 << 24).contains(&place.tag));
             lines[place.line as usize] += 1;
         }
         assert!(lines.iter().all(|count| (20..140).contains(count)));

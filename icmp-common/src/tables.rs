@@ -18,9 +18,14 @@
 //! Before all that, [`Hosts`] holds the served hosts: most requests go to few single addresses.
 //!
 //! **Rules.** Type and code give a kind ([`Kinds`]): a number that stands for all messages that the rules can't tell apart.
-//! Source and destination class give a pair, the number of a row of [`Cells`] with one cell for each kind; see
-//! [`crate::config::AclConfig`] for the steps. Such a cell is an [`Outcome`], or, with [`LIST`] set, the number of the first of
-//! the [`Entry`]s that have to be tried one after the other, because they depend on more than addresses and kind.
+//! The first rule that matches a packet is the first of three: the first of those that name no destination, which source class
+//! and kind tell; the first of those that name a destination alone, which destination class and kind tell; and the first of those
+//! that name both, which are looked up by the pair of classes. Tables for all combinations of sources and destinations, which
+//! would grow with the product of their numbers, are so not needed. [`crate::config::AclConfig`] says where each is; a policy
+//! pays only for those that it has.
+//!
+//! What is found is a [`Decision`]: it can be compared with others, for which rule comes first, and holds an [`Outcome`], or the
+//! number of an [`Entry`], because the rule depends on more than addresses and kind.
 
 use crate::Plain;
 
@@ -204,7 +209,7 @@ pub type Kinds = [[u16; 1 << 16]; 2];
 /// The kind of fragments other than the first: type and code are not known.
 pub const FRAGMENT: u32 = 0;
 
-/// 16 cells: one cache line. What they hold depends on the table: blocks, pairs, or what [`LIST`] and [`Outcome`] say.
+/// 16 cells: one cache line. Blocks by source, or pairs by block and destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Cells {
@@ -215,10 +220,66 @@ pub struct Cells {
 /// Destination classes whose pairs stand side by side.
 pub const BLOCK: u32 = 64;
 
-/// Set in a cell that holds the number of an [`Entry`] instead of an [`Outcome`].
-pub const LIST: u32 = 1 << 31;
-/// Most entries that have to be tried for one packet.
-pub const MAX_LIST: u32 = 64;
+/// Eight decisions: one cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Decisions {
+    /// The [`Decision`]s.
+    pub cells: [Decision; DECISIONS],
+}
+
+/// Decisions in a line.
+pub const DECISIONS: usize = 8;
+
+/// What the first matching rule among some says: its place among all rules in the upper half, so that the least of several
+/// decisions is that of the first rule, and below it an [`Outcome`], or, with [`CONDITION`] set, the number of an [`Entry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Decision(pub u64);
+
+impl Decision {
+    /// No rule matches.
+    pub const NONE: Self = Self(u64::MAX);
+
+    /// The decision of the rule at a place.
+    #[must_use]
+    pub const fn new(place: u32, outcome: Outcome) -> Self {
+        Self((place as u64) << 32 | outcome.0 as u64)
+    }
+
+    /// The decision of the rule at a place, if the conditions of an entry hold.
+    #[must_use]
+    pub const fn conditional(place: u32, entry: u32) -> Self {
+        Self((place as u64) << 32 | (CONDITION | entry) as u64)
+    }
+
+    /// The decision of the same rule, now that its outcome is known.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, outcome: Outcome) -> Self {
+        Self(self.0 >> 32 << 32 | outcome.0 as u64)
+    }
+
+    /// The number of the entry, if there are conditions.
+    #[inline(always)]
+    #[must_use]
+    pub const fn entry(self) -> Option<u32> {
+        let cell = self.0 as u32;
+        if cell & CONDITION == 0 { None } else { Some(cell & !CONDITION) }
+    }
+
+    /// The outcome, if there are no conditions.
+    #[inline(always)]
+    #[must_use]
+    pub const fn outcome(self) -> Outcome {
+        Outcome(self.0 as u32)
+    }
+}
+
+/// Set in a [`Decision`] that holds the number of an [`Entry`] instead of an [`Outcome`].
+pub const CONDITION: u32 = 1 << 31;
+/// Most entries that have to be tried one after the other.
+pub const MAX_ENTRIES: u32 = 64;
 
 /// What becomes of a packet, as far as rules say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -269,10 +330,12 @@ impl Outcome {
     }
 }
 
-/// A rule that depends on more than addresses and kind. The last one of a list always holds.
+/// A rule that depends on more than addresses and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Entry {
+    /// What holds if a condition does not: the decision of the next rule.
+    pub next: Decision,
     /// What the rule says.
     pub outcome: Outcome,
     /// Least and most length of the IP packet in bytes, header included.
@@ -287,8 +350,8 @@ pub struct Entry {
     pub source_set: u8,
     /// Number of the dynamic set that the destination is in; [`Entry::ANY`].
     pub destination_set: u8,
-    /// 1 if it is the last of its list.
-    pub last: u8,
+    /// Zero.
+    pub reserved: u8,
 }
 
 impl Entry {
@@ -297,10 +360,11 @@ impl Entry {
     /// With or without a VLAN tag.
     pub const ANY_VLAN: u16 = 0xffff;
 
-    /// An entry without conditions.
+    /// An entry without conditions, and with nothing behind it.
     #[must_use]
     pub const fn new(outcome: Outcome) -> Self {
         Self {
+            next: Decision::NONE,
             outcome,
             length: [0, u16::MAX],
             vlan: Self::ANY_VLAN,
@@ -308,14 +372,14 @@ impl Entry {
             dscp: Self::ANY,
             source_set: Self::ANY,
             destination_set: Self::ANY,
-            last: 0,
+            reserved: 0,
         }
     }
 
     /// Whether it has no conditions.
     #[must_use]
     pub fn is_unconditional(&self) -> bool {
-        Self { outcome: self.outcome, last: self.last, ..Self::new(self.outcome) } == *self
+        Self { next: self.next, ..Self::new(self.outcome) } == *self
     }
 }
 
@@ -331,6 +395,8 @@ unsafe impl Plain for Ranges4 {}
 // SAFETY: as above.
 unsafe impl Plain for Cells {}
 // SAFETY: as above.
+unsafe impl Plain for Decisions {}
+// SAFETY: as above.
 unsafe impl Plain for Entry {}
 // SAFETY: an array of integers.
 unsafe impl Plain for Root4 {}
@@ -338,5 +404,5 @@ unsafe impl Plain for Root4 {}
 unsafe impl Plain for Kinds {}
 
 const _: () = assert!(size_of::<Line6>() == 64 && size_of::<Range6>() == 24);
-const _: () = assert!(size_of::<Ranges4>() == 64 && size_of::<Cells>() == 64);
-const _: () = assert!(size_of::<Hosts>() == 6 << 10 && size_of::<Entry>() == 16);
+const _: () = assert!(size_of::<Ranges4>() == 64 && size_of::<Cells>() == 64 && size_of::<Decisions>() == 64);
+const _: () = assert!(size_of::<Hosts>() == 6 << 10 && size_of::<Entry>() == 24);

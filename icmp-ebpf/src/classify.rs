@@ -5,11 +5,11 @@
 
 use icmp_common::{
     Family,
-    config::AclConfig,
-    dynamic::Until,
+    config::{AclConfig, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES},
+    dynamic::{DYNAMIC_SETS, Membership, Until},
     tables::{
-        BLOCK, Cells, Destination, DestinationCell, Entry, FRAGMENT, LINE, LINE_BITS, LINE_STEPS, LINES,
-        LIST, MAX_LIST, MAX_RUN6, Outcome, RUN6_STEPS, Ruling, host_slot4, host_slot6, line6,
+        BLOCK, Cells, DECISIONS, Decision, Destination, DestinationCell, Entry, FRAGMENT, LINE, LINE_BITS,
+        LINE_STEPS, LINES, MAX_ENTRIES, MAX_RUN6, RUN6_STEPS, Ruling, host_slot4, host_slot6, line6,
     },
     wire::{
         Wire,
@@ -40,8 +40,8 @@ pub(crate) trait Classifiable: Wire {
     fn dscp(&self) -> u8;
     /// Length of the IP packet, header included.
     fn packet_length(&self) -> usize;
-    /// Whether an address, the source's or the destination's, is in a dynamic set now.
-    fn is_member<S: State>(&self, state: &S, side: Side, set: u8) -> bool;
+    /// What dynamic sets its source or its destination is in, or was.
+    fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership>;
 }
 
 /// What the rules say about a packet, and what its destination is, if they had to look.
@@ -50,22 +50,29 @@ pub(crate) struct Classified {
     pub(crate) destination: Option<Destination>,
 }
 
-/// Finds the rule that decides about a packet, and counts the packet for it.
+/// Finds the rule that decides about a packet whose IP header begins at `at`, and counts the packet for it.
 #[inline(always)]
-pub(crate) fn classify<const IP: usize, Ip: Classifiable, F: Frame, S: State>(
+pub(crate) fn classify<Ip: Classifiable, F: Frame, S: State>(
     frame: &F,
     state: &mut S,
+    at: usize,
     message: Message,
 ) -> Classified {
     if acl::<Ip, _, _>(state, |acl| &acl.rules) == 0 {
         return Classified { ruling: Ruling::Permit, destination: None };
     }
-    let (decided, destination) = look_up::<IP, Ip, F, S>(frame, state, message).unwrap_or_default();
-    let outcome = if unlikely(decided & LIST != 0) {
-        walk::<IP, Ip, F, S>(frame, state, decided & !LIST)
-    } else {
-        Outcome(decided)
-    };
+    let Found { mut decisions, destination } = look_up::<Ip, F, S>(frame, state, at, message);
+    let conditional = decisions.iter().any(|decision| decision.entry().is_some());
+    if unlikely(conditional)
+        && let Some(facts) = facts::<Ip, F, S>(frame, state, at)
+    {
+        for decision in &mut decisions {
+            *decision = state.settle(*decision, facts);
+        }
+    }
+    let [by_source, by_destination, by_pair] = decisions;
+    let first = by_source.min(by_destination).min(by_pair);
+    let outcome = first.outcome();
     state.count_rule(outcome.slot());
     Classified { ruling: outcome.ruling(), destination }
 }
@@ -76,89 +83,166 @@ fn acl<Ip: Classifiable, S: State, T: Copy>(state: &S, field: impl FnOnce(&AclCo
     state.setting(|config| field(&config.acl[Ip::FAMILY as usize]))
 }
 
-/// The cell of the packet's source, destination and kind. The packet is read again for each, as in step "answer".
+/// What the tables say about a packet.
+struct Found {
+    /// Decisions of the first rule among those that name no destination, a destination alone, and both.
+    decisions: [Decision; 3],
+    /// What its destination is, if that had to be looked up.
+    destination: Option<Destination>,
+}
+
+/// Looks up the decisions for the packet's source, destination and kind. The packet is read again for each, as in step
+/// "answer". Where rules depend on the destination it is looked up for the responder, too.
 #[inline(always)]
-fn look_up<const IP: usize, Ip: Classifiable, F: Frame, S: State>(
-    frame: &F,
-    state: &S,
-    message: Message,
-) -> Option<(u32, Option<Destination>)> {
-    let mut pair = 0;
-    if acl::<Ip, _, _>(state, |acl| &acl.sources) != 0 {
-        pair = frame.read::<Ip>(IP)?.source_value(state);
-    }
-    let mut destination = None;
-    let blocks = acl::<Ip, _, _>(state, |acl| &acl.blocks);
-    if blocks != 0 {
-        let cell = frame.read::<Ip>(IP)?.destination_cell(state);
-        destination = Some(cell.destination());
-        let class = cell.class();
-        let mut block = pair;
-        if blocks != 1 {
-            let at = acl::<Ip, _, _>(state, |acl| &acl.rows) + pair * blocks + class / BLOCK;
-            block = cell_of(state.rows(at / LINE as u32)?, at);
-        }
-        let at = acl::<Ip, _, _>(state, |acl| &acl.pairs) + block * BLOCK + class % BLOCK;
-        pair = cell_of(state.pairs(at / LINE as u32)?, at);
-    }
+fn look_up<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize, message: Message) -> Found {
+    let kind_bits = acl::<Ip, _, _>(state, |acl| &acl.kind_bits);
     let kind = match message.known() {
         Some(message) => state.kind(Ip::FAMILY, message).into(),
         None => FRAGMENT,
     };
-    let at = acl::<Ip, _, _>(state, |acl| &acl.chains)
-        + (pair << acl::<Ip, _, _>(state, |acl| &acl.kind_bits))
-        + kind;
-    Some((cell_of(state.chains(at / LINE as u32)?, at), destination))
+    let mut source = 0;
+    if acl::<Ip, _, _>(state, |acl| &acl.sources) != 0
+        && let Some(ip) = frame.read::<Ip>(at)
+    {
+        source = ip.source_value(state);
+    }
+    let number = acl::<Ip, _, _>(state, |acl| &acl.by_source) + (source << kind_bits) + kind;
+    let by_source = decision(state, number);
+    let alone = acl::<Ip, _, _>(state, |acl| &acl.destinations) != 0;
+    let blocks = acl::<Ip, _, _>(state, |acl| &acl.blocks);
+    let mut found = Found { decisions: [by_source, Decision::NONE, Decision::NONE], destination: None };
+    if !alone && blocks == 0 {
+        return found;
+    }
+    let Some(ip) = frame.read::<Ip>(at) else { return found };
+    let cell = ip.destination_cell(state);
+    found.destination = Some(cell.destination());
+    let class = cell.class();
+    if alone {
+        let number = acl::<Ip, _, _>(state, |acl| &acl.by_destination) + (class << kind_bits) + kind;
+        found.decisions[1] = decision(state, number);
+    }
+    if blocks != 0 {
+        let mut block = source;
+        if blocks != 1 {
+            let cell = acl::<Ip, _, _>(state, |acl| &acl.rows) + source * blocks + class / BLOCK;
+            block = cell_of(state.rows(cell / LINE as u32), cell);
+        }
+        let cell = acl::<Ip, _, _>(state, |acl| &acl.pairs) + block * BLOCK + class % BLOCK;
+        let pair = cell_of(state.pairs(cell / LINE as u32), cell);
+        // Pair 0: no rule names both this source and this destination. That is so for most.
+        if pair != 0 {
+            let number = acl::<Ip, _, _>(state, |acl| &acl.by_pair) + (pair << kind_bits) + kind;
+            found.decisions[2] = decision(state, number);
+        }
+    }
+    found
 }
 
 /// The cell with this number, in its line.
 #[inline(always)]
-fn cell_of(line: &Cells, number: u32) -> u32 {
-    line.cells[number as usize % LINE]
+fn cell_of(line: Option<&Cells>, number: u32) -> u32 {
+    line.map_or(0, |line| line.cells[number as usize % LINE])
 }
 
-/// The first rule of a list whose conditions hold.
+/// The decision with this number.
 #[inline(always)]
-fn walk<const IP: usize, Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, first: u32) -> Outcome {
-    for number in 0..MAX_LIST {
-        let (Some(entry), Some(ip)) = (state.entry(first + number), frame.read::<Ip>(IP)) else { break };
-        if entry.last != 0 || holds::<IP, Ip, F, S>(entry, ip, frame, state) {
-            return entry.outcome;
+fn decision<S: State>(state: &S, number: u32) -> Decision {
+    state
+        .decisions(number / DECISIONS as u32)
+        .map_or(Decision::NONE, |line| line.cells[number as usize % DECISIONS])
+}
+
+/// What conditions of rules are about, besides addresses and kind. Whole words, so that it can be handed over as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Facts {
+    /// From the lowest byte up: TTL or hop limit, DSCP, length of the IP packet (two bytes), number of the outer VLAN tag (two bytes;
+    /// 4096, which none has, without a tag).
+    pub packet: u64,
+    /// Bit n: the source is in the dynamic set n. Bit 16 + n: the destination is.
+    pub sets: u64,
+}
+
+/// What conditions are about, of the packet whose IP header begins at `at`.
+#[inline(always)]
+fn facts<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize) -> Option<Facts> {
+    let ip = frame.read::<Ip>(at)?;
+    let vlan = if at == UNTAGGED { NO_VLAN } else { frame.read::<VlanTag>(UNTAGGED)?.number() };
+    let (hops, dscp, length) =
+        (u64::from(ip.hops()), u64::from(ip.dscp()), ip.packet_length() as u64 & 0xffff);
+    let packet = u64::from(vlan) << 32 | length << 16 | dscp << 8 | hops;
+    // Look-ups in dynamic sets cost more than all the rest together.
+    let dynamic = state.setting(|config| &config.dynamic);
+    let mut sets = 0;
+    if dynamic & DYNAMIC_SOURCES != 0 {
+        sets = frame.read::<Ip>(at)?.membership(state, Side::Source).map_or(0, |sets| members(state, sets));
+    }
+    if dynamic & DYNAMIC_DESTINATIONS != 0 {
+        let destination = frame.read::<Ip>(at)?.membership(state, Side::Destination);
+        sets |= destination.map_or(0, |sets| members(state, sets)) << DYNAMIC_SETS;
+    }
+    Some(Facts { packet, sets })
+}
+
+const NO_VLAN: u16 = 4096;
+
+/// Bit n: still a member of the set n. By arithmetic, as [`satisfies`].
+#[inline(always)]
+fn members<S: State>(state: &S, membership: &Membership) -> u64 {
+    let now = u64::from(Until::from_nanoseconds(state.now()).0);
+    let mut sets = 0;
+    for (set, until) in membership.until.iter().enumerate() {
+        sets |= now.wrapping_sub(u64::from(*until)) >> 63 << set;
+    }
+    sets
+}
+
+/// The decision that remains of one with conditions, and of those that come next where they do not hold. `entry_of` gives the
+/// entries; it is [`State::settle`] that is called.
+#[inline(always)]
+pub(crate) fn settle<'a>(
+    mut decision: Decision,
+    facts: Facts,
+    entry_of: impl Fn(u32) -> Option<&'a Entry>,
+) -> Decision {
+    for _ in 0..MAX_ENTRIES {
+        let Some(number) = decision.entry() else { return decision };
+        let Some(entry) = entry_of(number) else { break };
+        if satisfies(facts, entry) {
+            return decision.with(entry.outcome);
         }
+        decision = entry.next;
     }
-    Outcome(0)
+    Decision::NONE
 }
 
-/// Whether a rule's further conditions hold.
+/// Whether a rule's conditions hold.
+///
+/// By arithmetic: from each comparison the kernel's verifier would learn something about the packet, and follow the rest of the
+/// list once for every combination of what it can have learned.
 #[inline(always)]
-fn holds<const IP: usize, Ip: Classifiable, F: Frame, S: State>(
-    entry: &Entry,
-    ip: &Ip,
-    frame: &F,
-    state: &S,
-) -> bool {
-    let ([least_hops, most_hops], [least, most]) = (entry.ttl, entry.length);
-    let (hops, length) = (ip.hops(), ip.packet_length());
-    if hops < least_hops || hops > most_hops || length < usize::from(least) || length > usize::from(most) {
-        return false;
-    }
-    if entry.dscp != Entry::ANY && entry.dscp != ip.dscp() {
-        return false;
-    }
-    if entry.vlan != Entry::ANY_VLAN && !is_tagged::<IP, F>(frame, entry.vlan) {
-        return false;
-    }
-    if state.setting(|config| &config.dynamic) == 0 {
-        return true;
-    }
-    let is_in = |side, set| set == Entry::ANY || ip.is_member(state, side, set);
-    is_in(Side::Source, entry.source_set) && is_in(Side::Destination, entry.destination_set)
-}
-
-/// Whether the outer VLAN tag has this number.
-#[inline(always)]
-fn is_tagged<const IP: usize, F: Frame>(frame: &F, number: u16) -> bool {
-    IP != UNTAGGED && frame.read::<VlanTag>(UNTAGGED).is_some_and(|tag| tag.number() == number)
+fn satisfies(facts: Facts, entry: &Entry) -> bool {
+    // Negative unless the value is within both ends.
+    let within = |value: u64, [least, most]: [u64; 2]| value.wrapping_sub(least) | most.wrapping_sub(value);
+    // Negative unless both are equal, or the second one stands for any.
+    let equals = |value: u64, wanted: u64, any: u64| {
+        let (unequal, some) = (value ^ wanted, wanted ^ any);
+        unequal.wrapping_neg() & some.wrapping_neg()
+    };
+    // Negative unless the set is among these, or stands for any.
+    let is_in = |sets: u64, set: u8| {
+        let some = u64::from(set ^ Entry::ANY);
+        ((sets >> (set & (DYNAMIC_SETS as u8 - 1)) & 1).wrapping_sub(1)) & some.wrapping_neg()
+    };
+    let part = |shift: u32, mask: u64| facts.packet >> shift & mask;
+    let hops = within(part(0, 0xff), entry.ttl.map(u64::from));
+    let dscp = equals(part(8, 0xff), entry.dscp.into(), Entry::ANY.into());
+    let length = within(part(16, 0xffff), entry.length.map(u64::from));
+    let vlan = equals(part(32, 0xffff), entry.vlan.into(), Entry::ANY_VLAN.into());
+    let source = is_in(facts.sets, entry.source_set);
+    let destination = is_in(facts.sets >> DYNAMIC_SETS, entry.destination_set);
+    (hops | dscp | length | vlan | source | destination) >> 63 == 0
 }
 
 /// What an IPv4 destination is.
@@ -194,13 +278,13 @@ fn value4<S: State>(state: &S, side: Side, address: u32) -> Option<u32> {
         half >>= 1;
     }
     let ranges = &state.ranges4(side, line)?.ranges;
-    let mut at = 0;
+    let mut place = 0;
     for half in [8, 4, 2, 1] {
-        if ranges[at + half] <= most {
-            at += half;
+        if ranges[(place + half) % LINE] <= most {
+            place += half;
         }
     }
-    Some(ranges[at] & 0xffff)
+    Some(ranges[place % LINE] & 0xffff)
 }
 
 /// What an IPv6 destination is.
@@ -276,9 +360,8 @@ impl Classifiable for Ipv4 {
     }
 
     #[inline(always)]
-    fn is_member<S: State>(&self, state: &S, side: Side, set: u8) -> bool {
-        let address = if side == Side::Source { self.source } else { self.destination };
-        state.membership4(address).is_some_and(|membership| is_ahead(state, membership.until(set)))
+    fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership> {
+        state.membership4(if side == Side::Source { self.source } else { self.destination })
     }
 }
 
@@ -311,14 +394,7 @@ impl Classifiable for Ipv6 {
     }
 
     #[inline(always)]
-    fn is_member<S: State>(&self, state: &S, side: Side, set: u8) -> bool {
-        let address = if side == Side::Source { self.source } else { self.destination };
-        state.membership6(address).is_some_and(|membership| is_ahead(state, membership.until(set)))
+    fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership> {
+        state.membership6(if side == Side::Source { self.source } else { self.destination })
     }
-}
-
-/// Whether a time has not come yet. The clock is only asked where the answer depends on it.
-#[inline(always)]
-fn is_ahead<S: State>(state: &S, until: Until) -> bool {
-    until != Until::NEVER && until.is_ahead(state.now())
 }

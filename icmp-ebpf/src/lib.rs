@@ -18,6 +18,7 @@ mod parse;
 mod reject;
 mod state;
 
+pub use classify::Facts;
 pub use frame::{Frame, MAX_SUM};
 pub use icmp_common::reason::{Reason, Verdict};
 pub use state::{NextHop, Route, Side, State};
@@ -32,8 +33,7 @@ use answer::{Answerable, answer, discard};
 use classify::classify;
 use count::count;
 use parse::{
-    DOUBLE_TAGGED, Message, Parsed, TAGGED, UNTAGGED, Unusual, parse, parse_unusual_ipv4, parse_unusual_ipv6,
-    tags,
+    DOUBLE_TAGGED, Message, Parsed, TAGGED, UNTAGGED, parse, parse_unusual_ipv4, parse_unusual_ipv6, tags,
 };
 use reject::reject;
 
@@ -49,27 +49,38 @@ pub fn handle<F: Frame, S: State>(frame: &mut F, state: &mut S) -> Verdict {
         Some((_, ether_type)) => (DOUBLE_TAGGED, way::<DOUBLE_TAGGED, F, S>(frame, state, ether_type)),
         None => return Verdict::Pass,
     };
-    let End { verdict, family, ruling } = end;
-    if !unlikely(verdict == Verdict::Reject) {
-        return verdict;
+    // What is rare has one copy for all of them.
+    if unlikely(end.unusual) {
+        return unusual(frame, state, ip, end.family);
     }
-    // reject: build the ICMP error, and send that back.
-    let reason = reject(frame, state, ip, family, ruling);
-    count(state, family, reason)
+    if unlikely(end.verdict == Verdict::Reject) {
+        // reject: build the ICMP error, and send that back.
+        let reason = reject(frame, state, ip, end.family, end.ruling);
+        return count(state, end.family, reason);
+    }
+    end.verdict
 }
 
-/// Where the way of a packet ends: at a verdict, and then what there was to count is counted, or, with [`Verdict::Reject`], at a
-/// rule that rejects it. All fields always have a value, because the kernel's verifier does not let one be moved that has none.
+/// Where the way of a packet ends: at a verdict, and then what there was to count is counted; with [`Verdict::Reject`] at a
+/// rule that rejects it; or where it turns out to be unusual. All fields always have a value, because the kernel's verifier does
+/// not let one be moved that has none.
+#[derive(Clone, Copy)]
 struct End {
     verdict: Verdict,
     family: Family,
     ruling: Ruling,
+    unusual: bool,
 }
 
 impl End {
     /// The packet is done with.
     const fn at(verdict: Verdict) -> Self {
-        Self { verdict, family: Family::Ipv4, ruling: Ruling::Permit }
+        Self { verdict, family: Family::Ipv4, ruling: Ruling::Permit, unusual: false }
+    }
+
+    /// It has to be looked at more closely.
+    const fn unusual(family: Family) -> Self {
+        Self { family, unusual: true, ..Self::at(Verdict::Pass) }
     }
 }
 
@@ -81,21 +92,13 @@ fn way<const IP: usize, F: Frame, S: State>(frame: &mut F, state: &mut S, ether_
         Parsed::NotOurs => return End::at(Verdict::Pass),
         Parsed::Ipv4 => (Family::Ipv4, message::<IP, Ipv4, F, S>(frame, state)),
         Parsed::Ipv6 => (Family::Ipv6, message::<IP, Ipv6, F, S>(frame, state)),
-        Parsed::UnusualIpv4 => {
-            (Family::Ipv4, unusual::<IP, Ipv4, F, S>(frame, state, parse_unusual_ipv4(frame, IP)))
-        }
-        Parsed::UnusualIpv6 => {
-            let parsed = parse_unusual_ipv6(frame, IP);
-            if !parsed.ours {
-                return End::at(Verdict::Pass);
-            }
-            (Family::Ipv6, unusual::<IP, Ipv6, F, S>(frame, state, parsed))
-        }
+        Parsed::UnusualIpv4 => return End::unusual(Family::Ipv4),
+        Parsed::UnusualIpv6 => return End::unusual(Family::Ipv6),
     };
-    // count: every ICMP packet leaves here, once, with one verdict and one reason; those that a rule rejects after the
-    // error about them is built. Answers, which are most, get a copy of this step in which both are constants.
+    // count: every ICMP packet leaves here, once, with one verdict and one reason; unusual and rejected ones in
+    // `handle`. Answers, which are most, get a copy of this step in which both are constants.
     End::at(match (family, outcome) {
-        (family, Err(ruling)) => return End { verdict: Verdict::Reject, family, ruling },
+        (family, Err(ruling)) => return End { ruling, family, ..End::at(Verdict::Reject) },
         (Family::Ipv4, Ok(Reason::Echo)) => count(state, Family::Ipv4, Reason::Echo),
         (Family::Ipv6, Ok(Reason::Echo)) => count(state, Family::Ipv6, Reason::Echo),
         (family, Ok(reason)) => count(state, family, reason),
@@ -111,7 +114,7 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Ok(Reason::BadHeader) };
     let message = Message::new(packet.icmp.message());
     // classify: source, destination, type and code -> what the rules say.
-    let classified = classify::<IP, Ip, F, S>(frame, state, message);
+    let classified = classify::<Ip, F, S>(frame, state, IP, message);
     match classified.ruling {
         // answer: echo requests to served addresses, in place.
         Ruling::Permit => Ok(answer::<IP, Ip, F, S>(frame, state, classified.destination)),
@@ -123,19 +126,28 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
 /// What becomes of a packet that the stack is better at: it passes, unless the rules say otherwise. One that is broken and was
 /// sent to us is dropped before any rule is asked.
 #[inline(always)]
-fn unusual<const IP: usize, Ip: Answerable, F: Frame, S: State>(
-    frame: &F,
-    state: &mut S,
-    parsed: Unusual,
-) -> Result<Reason, Ruling> {
+fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: Family) -> Verdict {
+    let parsed = match family {
+        Family::Ipv4 => parse_unusual_ipv4(frame, ip),
+        Family::Ipv6 => parse_unusual_ipv6(frame, ip),
+    };
+    if !parsed.ours {
+        return Verdict::Pass;
+    }
     if parsed.reason == Reason::BadHeader {
-        return Ok(discard(frame, state));
+        let reason = discard(frame, state);
+        return count(state, family, reason);
     }
-    match classify::<IP, Ip, F, S>(frame, state, parsed.message).ruling {
-        Ruling::Permit => Ok(parsed.reason),
-        Ruling::Deny => Ok(Reason::Denied),
-        ruling => Err(ruling),
-    }
+    let classified = match family {
+        Family::Ipv4 => classify::<Ipv4, F, S>(frame, state, ip, parsed.message),
+        Family::Ipv6 => classify::<Ipv6, F, S>(frame, state, ip, parsed.message),
+    };
+    let reason = match classified.ruling {
+        Ruling::Permit => parsed.reason,
+        Ruling::Deny => Reason::Denied,
+        ruling => reject(frame, state, ip, family, ruling),
+    };
+    count(state, family, reason)
 }
 
 /// The condition, of which the compiler learns that it rarely holds; see [`cold`].

@@ -92,7 +92,7 @@ fn reject4<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, ruling: 
         source: source4,
         destination: source,
     };
-    let next_hop = next_hop(state, ip, &route)?;
+    let next_hop = next_hop(frame, state, ip, &route)?;
     if !state.take_error(u64::from(from)) {
         return Some(Reason::RejectOverLimit);
     }
@@ -139,7 +139,7 @@ fn reject6<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize) -> Optio
     }
     let quoted = length.min(MOST6 - BEFORE6);
     let route = Route::Ipv6 { total_length: (BEFORE6 + quoted) as u16, source: source6, destination: source };
-    let next_hop = next_hop(state, ip, &route)?;
+    let next_hop = next_hop(frame, state, ip, &route)?;
     if !state.take_error(u64::from_ne_bytes(source[0])) {
         return Some(Reason::RejectOverLimit);
     }
@@ -162,38 +162,35 @@ fn own_source6<S: State>(state: &S) -> Halves {
     [half(state.setting(|config| &config.source6[0])), half(state.setting(|config| &config.source6[1]))]
 }
 
-/// Where an error goes: back to where the packet came from (inner `None`), or where the routing table says; `None` if it does not
-/// say.
+/// Where an error goes: back to where the packet came from, or where the routing table says; `None` if it does not say.
 #[inline(always)]
-fn next_hop<S: State>(state: &mut S, ip: usize, route: &Route) -> Option<Option<NextHop>> {
+fn next_hop<F: Frame, S: State>(frame: &F, state: &mut S, ip: usize, route: &Route) -> Option<NextHop> {
     if !by_fib(state) {
-        return Some(None);
+        let ethernet = frame.read::<Ethernet>(0)?;
+        return Some(NextHop { source: ethernet.destination.parts(), destination: ethernet.source.parts() });
     }
     // Behind a VLAN tag another interface's routes count.
     if ip != UNTAGGED {
         return None;
     }
-    state.next_hop(route).map(Some)
+    state.next_hop(route)
 }
 
-/// Cuts the packet to what is quoted of it, makes room before it, and puts the link layer's header, turned around, before that.
+/// Cuts the packet to what is quoted of it, makes room before it, and puts the link layer's header before that.
 #[inline(always)]
 fn put_before<F: Frame>(
     frame: &mut F,
     ip: usize,
     room: usize,
     quoted: usize,
-    next_hop: Option<NextHop>,
+    next_hop: NextHop,
 ) -> Option<()> {
     if !frame.cut(ip + quoted) || !frame.grow(room) {
         return None;
     }
     let mut ethernet = *frame.read::<Ethernet>(room)?;
-    ethernet.reverse();
-    if let Some(NextHop { source, destination }) = next_hop {
-        ethernet.source = Mac::from_parts(source);
-        ethernet.destination = Mac::from_parts(destination);
-    }
+    ethernet.source = Mac::from_parts(next_hop.source);
+    ethernet.destination = Mac::from_parts(next_hop.destination);
     *frame.write::<Ethernet>(0)? = ethernet;
     if ip >= TAGGED {
         let tag = *frame.read::<VlanTag>(room + UNTAGGED)?;

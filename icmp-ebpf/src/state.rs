@@ -5,9 +5,11 @@ use icmp_common::{
     config::Config,
     counters::Slot,
     dynamic::Membership,
-    tables::{Cells, Entry, Line6, Range6, Ranges4, Root4},
+    tables::{Cells, Decision, Decisions, Entry, Line6, Range6, Ranges4, Root4},
     wire::{ethernet::MacParts, ipv6::Halves},
 };
+
+use crate::classify::{Facts, settle};
 
 /// Settings, tables, counters, buckets and the routing table, in the kernel or on the host.
 pub trait State {
@@ -37,10 +39,14 @@ pub trait State {
     fn rows(&self, line: u32) -> Option<&Cells>;
     /// A line of the pairs.
     fn pairs(&self, line: u32) -> Option<&Cells>;
-    /// A line of the chains.
-    fn chains(&self, line: u32) -> Option<&Cells>;
+    /// A line of the decisions.
+    fn decisions(&self, line: u32) -> Option<&Decisions>;
     /// A rule with further conditions.
     fn entry(&self, number: u32) -> Option<&Entry>;
+    /// The decision that remains of one with conditions, and of those that come next where they do not hold.
+    fn settle(&self, decision: Decision, facts: Facts) -> Decision {
+        settle(decision, facts, |number| self.entry(number))
+    }
     /// What dynamic sets the longest prefix around an IPv4 address, in network order, belongs to, if there is one.
     fn membership4(&self, address: [u8; 4]) -> Option<&Membership>;
     /// The same for an IPv6 address.

@@ -8,7 +8,7 @@ use icmp_common::{
     config::{AclConfig, Config, Table6Config},
     counters::{Counters, RuleCounters},
     dynamic::Membership,
-    tables::{Cell6, Cells, Entry, Hosts, Kinds, Line6, Range6, Ranges4, Root4},
+    tables::{Cell6, Cells, Decisions, Entry, Hosts, Kinds, Line6, Range6, Ranges4, Root4},
 };
 use icmp_tests::{
     icmpctl,
@@ -59,7 +59,7 @@ fn maps_have_the_sizes_of_the_shared_structures() {
         ("DST6_RANGES", (4, size_of::<Range6>())),
         ("ROWS", (4, size_of::<Cells>())),
         ("PAIRS", (4, size_of::<Cells>())),
-        ("CHAINS", (4, size_of::<Cells>())),
+        ("DECISIONS", (4, size_of::<Decisions>())),
         ("ENTRIES", (4, size_of::<Entry>())),
         ("COUNTERS", (4, size_of::<Counters>())),
         ("RULES", (4, size_of::<RuleCounters>())),
@@ -115,7 +115,21 @@ fn shared_structures_have_the_same_layout_in_btf() {
             acl
         }
     );
-    same_layout!(&btf, AclConfig { rules, sources, kind_bits, reserved, blocks, rows, pairs, chains });
+    same_layout!(
+        &btf,
+        AclConfig {
+            rules,
+            sources,
+            destinations,
+            kind_bits,
+            by_source,
+            by_destination,
+            by_pair,
+            blocks,
+            rows,
+            pairs
+        }
+    );
     same_layout!(&btf, Table6Config { index_mask, fallback_count });
     same_layout!(&btf, Fill { interval, burst });
     same_layout!(&btf, Hosts { v6, v4, class6, class4 });
@@ -124,7 +138,11 @@ fn shared_structures_have_the_same_layout_in_btf() {
     same_layout!(&btf, Range6 { start_high, start_low, value, reserved });
     same_layout!(&btf, Ranges4 { ranges });
     same_layout!(&btf, Cells { cells });
-    same_layout!(&btf, Entry { outcome, length, vlan, ttl, dscp, source_set, destination_set, last });
+    same_layout!(&btf, Decisions { cells });
+    same_layout!(
+        &btf,
+        Entry { next, outcome, length, vlan, ttl, dscp, source_set, destination_set, reserved }
+    );
     same_layout!(&btf, Membership { until });
     same_layout!(&btf, RuleCounters { packets });
     same_layout!(&btf, Counters { packets });

@@ -111,7 +111,8 @@ impl Frame for PacketFrame {
 
     #[inline(always)]
     fn cut(&mut self, length: usize) -> bool {
-        let less = length as i32 - (self.data_end - self.data) as i32;
+        // Hidden: in 32 bits, which would do, the verifier allows no arithmetic with pointers.
+        let less = length as i32 - hidden(self.data_end - self.data) as i32;
         // SAFETY: as above.
         let outcome = unsafe { bpf_xdp_adjust_tail(self.context, less) };
         self.renew();

@@ -17,7 +17,7 @@ use icmp_common::{
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
     dynamic::{DYNAMIC_ENTRIES, Membership},
     errors::ERROR_LINES,
-    tables::{Cells, Entry, Hosts, Kinds, Line6, Range6, Ranges4, Root4},
+    tables::{Cells, Decisions, Entry, Hosts, Kinds, Line6, Range6, Ranges4, Root4},
 };
 
 const FILLED: usize = BPF_F_MMAPABLE as usize;
@@ -62,9 +62,9 @@ pub static ROWS: Array<Cells, 1, FILLED> = Array::new();
 /// Rules: pairs by block and destination.
 #[btf_map]
 pub static PAIRS: Array<Cells, 1, FILLED> = Array::new();
-/// Rules: what they say, by pair and kind.
+/// Rules: what they say, by source, by destination, or by pair, and by kind.
 #[btf_map]
-pub static CHAINS: Array<Cells, 1, FILLED> = Array::new();
+pub static DECISIONS: Array<Decisions, 1, FILLED> = Array::new();
 /// Rules with further conditions.
 #[btf_map]
 pub static ENTRIES: Array<Entry, 1, FILLED> = Array::new();

@@ -13,8 +13,8 @@ use icmp_common::{
     config::Config,
     counters::{RULE_CHUNK, Slot},
     dynamic::Membership,
-    errors::{ERROR_SECRET, ERROR_TOTAL, error_ticks, place},
-    tables::{Cells, Entry, HOST_SLOTS, Hosts, Kinds, Line6, Range6, Ranges4, Root4},
+    errors::{ERROR_SECRET, ERROR_TOTAL, ERROR_TOTAL_TAG, error_ticks, place},
+    tables::{Cells, Decision, Decisions, Entry, HOST_SLOTS, Hosts, Kinds, Line6, Range6, Ranges4, Root4},
     wire::{
         ethernet::MacParts,
         ipv4,
@@ -23,10 +23,11 @@ use icmp_common::{
 };
 
 use super::maps::{
-    Buckets, CHAINS, CONFIG, COUNTERS, DST4_RANGES, DST4_ROOT, DST6_INDEX, DST6_RANGES, DYNAMIC4, DYNAMIC6,
-    ENTRIES, ERRORS, HOSTS, KINDS, PAIRS, ROWS, RULES, SRC4_RANGES, SRC4_ROOT, SRC6_INDEX, SRC6_RANGES,
+    Buckets, CONFIG, COUNTERS, DECISIONS, DST4_RANGES, DST4_ROOT, DST6_INDEX, DST6_RANGES, DYNAMIC4,
+    DYNAMIC6, ENTRIES, ERRORS, HOSTS, KINDS, PAIRS, ROWS, RULES, SRC4_RANGES, SRC4_ROOT, SRC6_INDEX,
+    SRC6_RANGES,
 };
-use crate::{NextHop, Route, Side, State};
+use crate::{Facts, NextHop, Route, Side, State, classify::settle};
 
 /// The program's maps, and the context that helpers want.
 pub struct Maps {
@@ -140,13 +141,18 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn chains(&self, line: u32) -> Option<&Cells> {
-        CHAINS.get(line)
+    fn decisions(&self, line: u32) -> Option<&Decisions> {
+        DECISIONS.get(line)
     }
 
     #[inline(always)]
     fn entry(&self, number: u32) -> Option<&Entry> {
         ENTRIES.get(number)
+    }
+
+    #[inline(always)]
+    fn settle(&self, decision: Decision, facts: Facts) -> Decision {
+        Decision(icmpctl_settle(decision.0, facts.packet, facts.sets))
     }
 
     #[inline(always)]
@@ -169,18 +175,7 @@ impl State for Maps {
 
     #[inline(always)]
     fn take_error(&mut self, source: u64) -> bool {
-        let Some(secret) = ERRORS.get(ERROR_SECRET) else { return false };
-        let secret = [secret.load(0), secret.load(1)];
-        let place = place(source, secret);
-        let now = error_ticks(self.now());
-        let fill = |number: usize| Fill {
-            interval: self.setting(|config| &config.errors[number].interval),
-            burst: self.setting(|config| &config.errors[number].burst),
-        };
-        let (Some(line), Some(total)) = (ERRORS.get(place.line), ERRORS.get(ERROR_TOTAL)) else {
-            return false;
-        };
-        bucket::take(line, place.tag, fill(0), now) && bucket::take(total, 0, fill(1), now)
+        icmpctl_take_error(source) != 0
     }
 
     #[inline(always)]
@@ -210,6 +205,35 @@ impl State for Maps {
             unsafe { (*counters).count(slot) };
         }
     }
+}
+
+/// [`State::settle`]. With a global name and called, because the kernel's verifier then follows it on its own, once, and knows
+/// nothing of its result: followed in its place, every way through it would be followed by all that comes after it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_settle(decision: u64, packet: u64, sets: u64) -> u64 {
+    settle(Decision(decision), Facts { packet, sets }, |number| ENTRIES.get(number)).0
+}
+
+/// [`State::take_error`], a function of its own for the same reason; 1 if there was a token.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_take_error(source: u64) -> u32 {
+    // SAFETY: the helper takes nothing and changes nothing.
+    let now = error_ticks(unsafe { bpf_ktime_get_coarse_ns() });
+    let Some(secret) = ERRORS.get(ERROR_SECRET) else { return 0 };
+    let place = place(source, [secret.load(0), secret.load(1)]);
+    let config = ptr::from_ref(&CONFIG).cast::<Config>();
+    let fill = |number: usize| Fill {
+        // SAFETY: within `CONFIG`.
+        interval: unsafe { frozen(&raw const (*config).errors[number].interval) },
+        // SAFETY: within `CONFIG`.
+        burst: unsafe { frozen(&raw const (*config).errors[number].burst) },
+    };
+    let (Some(line), Some(total)) = (ERRORS.get(place.line), ERRORS.get(ERROR_TOTAL)) else { return 0 };
+    let taken =
+        bucket::take(line, place.tag, fill(0), now) && bucket::take(total, ERROR_TOTAL_TAG, fill(1), now);
+    taken.into()
 }
 
 impl Line for Buckets {

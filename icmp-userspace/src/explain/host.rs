@@ -12,8 +12,8 @@ use icmp_common::{
     config::Config,
     counters::{Counters, Slot},
     dynamic::Membership,
-    errors::{ERROR_TOTAL, error_ticks, place},
-    tables::{Cells, Entry, Line6, Range6, Ranges4, Root4},
+    errors::{ERROR_TOTAL, ERROR_TOTAL_TAG, error_ticks, place},
+    tables::{Cells, Decisions, Entry, Line6, Range6, Ranges4, Root4},
     wire::{Wire, ipv6::Halves},
 };
 use icmp_ebpf::{Frame, MAX_SUM, NextHop, Route, Side, State, Verdict};
@@ -174,8 +174,8 @@ impl State for HostState<'_> {
         self.tables.pairs.get(line as usize)
     }
 
-    fn chains(&self, line: u32) -> Option<&Cells> {
-        self.tables.chains.get(line as usize)
+    fn decisions(&self, line: u32) -> Option<&Decisions> {
+        self.tables.decisions.get(line as usize)
     }
 
     fn entry(&self, number: u32) -> Option<&Entry> {
@@ -200,7 +200,7 @@ impl State for HostState<'_> {
         let [per_source, total] = self.tables.config.errors;
         let now = error_ticks(self.now);
         let mut take = |line, tag, fill| bucket::take(self.errors.entry(line).or_default(), tag, fill, now);
-        take(place.line, place.tag, per_source) && take(ERROR_TOTAL, 0, total)
+        take(place.line, place.tag, per_source) && take(ERROR_TOTAL, ERROR_TOTAL_TAG, total)
     }
 
     fn next_hop(&mut self, route: &Route) -> Option<NextHop> {

@@ -205,7 +205,7 @@ fn filled(tables: &Tables) -> [Filled<'_>; 12] {
         Filled::new("DST6_RANGES", &tables.destinations6.ranges),
         Filled::new("ROWS", &tables.rows),
         Filled::new("PAIRS", &tables.pairs),
-        Filled::new("CHAINS", &tables.chains),
+        Filled::new("DECISIONS", &tables.decisions),
         Filled::new("ENTRIES", &tables.entries),
     ]
 }

@@ -14,9 +14,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use icmp_common::{
     ABI_VERSION, Family,
     bucket::Fill,
-    config::Config,
+    config::{Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES},
     errors::error_ticks,
-    tables::{Cells, Entry, Hosts, Kinds, LINE, Outcome, Ruling},
+    tables::{Cells, DECISIONS, Decision, Decisions, Entry, Hosts, Kinds, LINE, Outcome, Ruling},
     wire::{ethernet::Mac, ipv6::words},
 };
 use thiserror::Error;
@@ -63,12 +63,10 @@ pub struct Tables {
     pub rows: Vec<Cells>,
     /// Pairs by block and destination class.
     pub pairs: Vec<Cells>,
-    /// What the rules say by pair and kind.
-    pub chains: Vec<Cells>,
+    /// What the rules say by source, by destination, by pair, and by kind.
+    pub decisions: Vec<Decisions>,
     /// Rules with further conditions.
     pub entries: Vec<Entry>,
-    /// Rules that decide about no packet, because others have decided before: their places in the policy.
-    pub idle: Vec<usize>,
 }
 
 /// A policy whose tables would be larger than tables may be.
@@ -140,7 +138,11 @@ impl Tables {
         };
         let destinations6 = Table6::new(&v6.destinations).ok_or(TooLarge::Run6("destinations"))?;
         let (source4, source6) = error_sources(interface);
-        let depends = |entry: &Entry| entry.source_set != Entry::ANY || entry.destination_set != Entry::ANY;
+        let depends = |set: fn(&Entry) -> u8, bit: u8| {
+            if shared.entries.iter().any(|entry| set(entry) != Entry::ANY) { bit } else { 0 }
+        };
+        let dynamic = depends(|entry| entry.source_set, DYNAMIC_SOURCES)
+            | depends(|entry| entry.destination_set, DYNAMIC_DESTINATIONS);
         let config = Config {
             interface_mac: Mac::new(interface.mac).parts(),
             abi_version: ABI_VERSION,
@@ -150,15 +152,14 @@ impl Tables {
             next_hop: respond.next_hop as u8,
             source6,
             source4,
-            dynamic: shared.entries.iter().any(depends).into(),
+            dynamic,
             errors: [errors.per_source, errors.total].map(fill),
             tables6: [sources6.config, destinations6.config],
             acl: [v4.config, v6.config],
             ..Config::UNSET
         };
-        let idle = shared.used.iter().enumerate().filter(|(_, used)| !**used).map(|(place, _)| place);
         if shared.entries.is_empty() {
-            shared.entries.push(Entry { last: 1, ..Entry::new(Outcome::new(Ruling::Permit, 0)) });
+            shared.entries.push(Entry::new(Outcome::new(Ruling::Permit, 0)));
         }
         let tables = Self {
             config,
@@ -170,9 +171,8 @@ impl Tables {
             destinations6,
             rows: cells(&shared.rows),
             pairs: cells(&shared.pairs),
-            chains: cells(&shared.chains),
+            decisions: decisions(&shared.decisions),
             entries: shared.entries,
-            idle: idle.collect(),
         };
         tables.within_budget()
     }
@@ -189,7 +189,7 @@ impl Tables {
     /// What they take in the kernel, in bytes, by what it is for.
     #[must_use]
     pub fn sizes(&self) -> [(&'static str, usize); 6] {
-        let rules = size_of_val(&*self.rows) + size_of_val(&*self.pairs) + size_of_val(&*self.chains);
+        let rules = size_of_val(&*self.rows) + size_of_val(&*self.pairs) + size_of_val(&*self.decisions);
         [
             ("IPv4 sources", self.sources4.memory()),
             ("IPv4 destinations", self.destinations4.memory()),
@@ -237,6 +237,16 @@ fn cells(cells: &[u32]) -> Vec<Cells> {
         lines.push(Cells { cells: [0; LINE] });
     }
     lines
+}
+
+/// Decisions in lines; at least one line.
+fn decisions(decisions: &[Decision]) -> Vec<Decisions> {
+    let line = |part: &[Decision]| {
+        let mut line = [Decision::NONE; DECISIONS];
+        line[..part.len()].copy_from_slice(part);
+        Decisions { cells: line }
+    };
+    if decisions.is_empty() { vec![line(&[])] } else { decisions.chunks(DECISIONS).map(line).collect() }
 }
 
 /// The kinds of both families, on the heap from the beginning.

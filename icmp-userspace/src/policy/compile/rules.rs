@@ -1,18 +1,16 @@
-//! Rules -> classes, pairs and chains, for one family; [`icmp_common::tables`] and [`AclConfig`] have the layout.
+//! Rules -> classes and decisions, for one family; [`icmp_common::tables`] and [`AclConfig`] have the layout.
 //!
-//! Which rules can match a packet depends on its source class and its destination class. For each pair of classes these
-//! rules, in their order, make a row: what is decided for each kind of message. Equal rows are one pair; source classes with
-//! equal pairs are one, and so are destination classes: rules that do the same cost nothing.
-//!
-//! Rules that name a source alone, a destination alone, or neither decide about whole lists of pairs at once; the few that
-//! name both are patches to these. That is what keeps thousands of rules "from this host to that host" small.
+//! For each class of sources the rules that name no destination decide, for each class of destinations those that name it alone,
+//! and for the few pairs of classes that rules name together, these. The first of the three is the first of all, so that thousands
+//! of rules about sources and thousands about destinations make thousands of rows of decisions, not their product. Classes for
+//! which everything is decided alike are one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use icmp_common::{
     Family,
     config::AclConfig,
-    tables::{BLOCK, DestinationCell, Entry, LIST, MAX_LIST, Outcome, Ruling},
+    tables::{BLOCK, Decision, DestinationCell, Entry, MAX_ENTRIES, Outcome, Ruling},
 };
 
 use super::{
@@ -28,24 +26,22 @@ use crate::policy::{
     slots::{GUARD_TEXT, Slots, default_text},
 };
 
-/// Most combinations of source and destination classes that are gone through one by one.
-const MAX_COMBINATIONS: usize = 1 << 24;
-/// Most values of a source address, and of one destination class: tables have 16 bits for a value.
-const MAX_VALUES: usize = 1 << 16;
+/// Most values of a source address: tables have 16 bits for them.
+const MAX_SOURCES: usize = 1 << 16;
 /// Most kinds of messages that rules may tell apart.
 const MAX_KINDS: usize = 1 << 15;
+/// The place of what holds where no rule does: behind all rules.
+const LAST: u32 = u32::MAX - 1;
 
 /// What both families share, while it grows.
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) rows: Vec<u32>,
     pub(super) pairs: Vec<u32>,
-    pub(super) chains: Vec<u32>,
+    pub(super) decisions: Vec<Decision>,
     pub(super) entries: Vec<Entry>,
-    /// Where lists of entries are that have occurred before.
-    lists: HashMap<Vec<Entry>, u32>,
-    /// For each rule of the policy, whether it decides about any packet.
-    pub(super) used: Vec<bool>,
+    /// Where entries are that have occurred before.
+    numbers: HashMap<Entry, u32>,
 }
 
 /// What one family's rules become, besides what is shared.
@@ -66,7 +62,6 @@ pub(super) fn compile<A: Bits>(
     served: Served<A>,
     shared: &mut Shared,
 ) -> Result<FamilyRules<A>, TooLarge> {
-    shared.used.resize(policy.acl.rules.len(), false);
     let concerned: Vec<_> =
         policy.acl.rules.iter().enumerate().filter(|(_, rule)| concerns(rule, family)).collect();
     let kinds = KindClasses::new(&concerned.iter().map(|(_, rule)| *rule).collect::<Vec<_>>(), family);
@@ -81,7 +76,14 @@ pub(super) fn compile<A: Bits>(
         if let (Some(source), Some(destination)) = sides {
             let bits = kinds.of_rule(&rule.kinds[family as usize]);
             let outcome = Outcome::new(ruling(rule), slot(slots, &rule.to_string()));
-            candidates.push(Candidate { rule, place, source, destination, kinds: bits, outcome });
+            candidates.push(Candidate {
+                rule,
+                place: place as u32,
+                source,
+                destination,
+                kinds: bits,
+                outcome,
+            });
         }
     }
     let selectors = (sources.count() as usize, destinations.count() as usize);
@@ -99,15 +101,8 @@ pub(super) fn compile<A: Bits>(
         });
     }
     let defaults = Defaults::new(policy, slots);
-    let chains = Chains {
-        candidates: &candidates,
-        kinds: &kinds,
-        defaults,
-        pairs: HashMap::new(),
-        rows: Vec::new(),
-        shared,
-    };
-    chains.compile(&sources, &destinations, selectors)
+    let family = Deciding { candidates: &candidates, kinds: &kinds, defaults, shared };
+    family.compile(&sources, &destinations, selectors)
 }
 
 /// Whether a rule is about messages of a family.
@@ -136,7 +131,7 @@ fn ruling(rule: &Rule) -> Ruling {
 struct Candidate<'a> {
     rule: &'a Rule,
     /// Its place in the policy.
-    place: usize,
+    place: u32,
     source: Side,
     destination: Side,
     /// The kinds that it matches, as a set of bits.
@@ -166,26 +161,8 @@ impl Defaults {
     }
 }
 
-/// The list of pairs of a source class, one for each destination class: one that other source classes may have, too, and where
-/// it differs from that.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Row {
-    base: usize,
-    /// Destination class and pair, by rising class.
-    patches: Vec<(u32, u32)>,
-}
-
-/// The tables of one family, while they grow.
-struct Chains<'a> {
-    candidates: &'a [Candidate<'a>],
-    kinds: &'a KindClasses,
-    defaults: Defaults,
-    /// Rows of cells that have occurred before, and their pairs.
-    pairs: HashMap<Vec<u32>, u32>,
-    /// The rows of cells, by pair.
-    rows: Vec<Vec<u32>>,
-    shared: &'a mut Shared,
-}
+/// Decisions for all kinds of messages.
+type Row = Vec<Decision>;
 
 /// Candidates by what they name, as their places among the candidates, rising.
 struct Sorted {
@@ -195,14 +172,24 @@ struct Sorted {
     both: Vec<Vec<u32>>,
 }
 
-impl Chains<'_> {
+/// The pairs of one source class that rules name: destination class and pair, by rising class.
+type Pairs = Vec<(u32, u32)>;
+
+/// One family's rules, while they become tables.
+struct Deciding<'a> {
+    candidates: &'a [Candidate<'a>],
+    kinds: &'a KindClasses,
+    defaults: Defaults,
+    shared: &'a mut Shared,
+}
+
+impl Deciding<'_> {
     fn compile<A: Bits>(
         mut self,
         sources: &Classified<A>,
         destinations: &Classified<A>,
         (source_selectors, destination_selectors): (usize, usize),
     ) -> Result<FamilyRules<A>, TooLarge> {
-        let default_row = self.default_row()?;
         let sorted = self.sort(source_selectors, destination_selectors);
 
         // Destination classes as the rules see them: what is served makes no difference.
@@ -222,73 +209,57 @@ impl Chains<'_> {
                 columns_of[*selector as usize].push(column as u32);
             }
         }
-        let to: Vec<Vec<u32>> = columns.iter().map(|members| union(members, &sorted.destination)).collect();
 
-        // Source classes with the same rules have the same base.
-        let mut bases = Numbered::<Vec<u32>>::default();
-        let base_of: Vec<u32> =
-            sources.classes.iter().map(|members| bases.number(union(members, &sorted.source))).collect();
-        let bases = bases.values;
-        if bases.len() * columns.len() > MAX_COMBINATIONS {
-            return Err(self.too_many_combinations());
-        }
-        let mut base_pairs = Vec::with_capacity(bases.len());
-        for from in &bases {
-            let mut pairs = Vec::with_capacity(columns.len());
-            for to in &to {
-                pairs.push(self.pair(&[&sorted.neither, from, to], &default_row)?);
+        // What decides by the source, by the destination, by both.
+        let mut by_source = Numbered::<Row>::default();
+        let mut by_pair = Numbered::<Row>::default();
+        by_pair.number(vec![Decision::NONE; self.kinds.count()]);
+        let mut different = Numbered::<(u32, Pairs)>::default();
+        let mut source_of = Vec::with_capacity(sources.classes.len());
+        for members in &sources.classes {
+            let rules = union(members, &sorted.source);
+            let row = by_source.number(self.row(Merged::new(&[&sorted.neither, &rules]), true)?);
+            let mut pairs = Vec::new();
+            for (column, rules) in self.touched(&union(members, &sorted.both), &columns_of) {
+                pairs.push((column, by_pair.number(self.row(rules.into_iter(), false)?)));
             }
-            base_pairs.push(pairs);
+            source_of.push(different.number((row, pairs)));
         }
-
-        let mut distinct = Numbered::default();
-        let mut row_of = Vec::with_capacity(sources.classes.len());
-        for (members, base) in sources.classes.iter().zip(&base_of) {
-            let both = union(members, &sorted.both);
-            let row = self.patched(
-                *base as usize,
-                &both,
-                &bases,
-                &to,
-                &columns_of,
-                &sorted,
-                &base_pairs,
-                &default_row,
-            )?;
-            row_of.push(distinct.number(row));
+        let mut by_destination = Numbered::<Row>::default();
+        let mut alone = Vec::with_capacity(columns.len());
+        for members in &columns {
+            alone.push(
+                by_destination.number(self.row(union(members, &sorted.destination).into_iter(), false)?),
+            );
         }
-        let rows = distinct.values;
-
-        let (merged_of, merged) = merge_columns(&base_pairs, &rows, columns.len());
-        if merged.len() > DestinationCell::CLASSES as usize || rows.len().max(self.rows.len()) > MAX_VALUES {
+        let (sources_decided, by_source) = (different.values, by_source.values);
+        let (merged_of, merged) = merge_columns(&alone, &sources_decided);
+        if merged.len() > DestinationCell::CLASSES as usize || sources_decided.len() > MAX_SOURCES {
             return Err(self.too_many_combinations());
+        }
+
+        let mut config = AclConfig { rules: 1, ..AclConfig::NONE };
+        let kind_bits = usize::BITS - (self.kinds.count() - 1).leading_zeros();
+        config.kind_bits = kind_bits as u8;
+        config.sources = (sources_decided.len() > 1).into();
+        config.by_source =
+            self.append(kind_bits, sources_decided.iter().map(|(row, _)| &by_source[*row as usize]));
+        if by_destination.values.iter().flatten().any(|decision| *decision != Decision::NONE) {
+            config.destinations = 1;
+            let rows = merged.iter().map(|column| &by_destination.values[alone[*column as usize] as usize]);
+            config.by_destination = self.append(kind_bits, rows);
+        }
+        if by_pair.values.len() > 1 {
+            config.by_pair = self.append(kind_bits, by_pair.values.iter());
+            self.lay_out_pairs(&mut config, &sources_decided, &merged_of, merged.len());
         }
         let destination = |class: u32| {
             let members = &destinations.classes[class as usize];
             let merged = merged_of[column_of[class as usize] as usize];
             DestinationCell::new(merged, served::destination(members)).0
         };
-        let (mut config, value_of_row) = self.lay_out(&base_pairs, &rows, &merged_of, &merged)?;
-        let kind_bits = usize::BITS - (self.kinds.count() - 1).leading_zeros();
-        config.kind_bits = kind_bits as u8;
-        config.chains = self.shared.chains.len() as u32;
-        for row in &self.rows {
-            self.shared.chains.extend(row);
-            self.shared.chains.extend(std::iter::repeat_n(0, (1 << kind_bits) - row.len()));
-        }
-        let first_value = value_of_row.first().copied().unwrap_or_default();
-        if value_of_row.iter().all(|value| *value == first_value) {
-            // The source makes no difference; its value is taken to be 0.
-            match config.blocks {
-                0 => config.chains += first_value << kind_bits,
-                1 => config.pairs += first_value * BLOCK,
-                blocks => config.rows += first_value * blocks,
-            }
-        } else {
-            config.sources = 1;
-        }
         Ok(FamilyRules {
-            sources: map(&sources.ranges, |class| value_of_row[row_of[class as usize] as usize]),
+            sources: map(&sources.ranges, |class| source_of[class as usize]),
             destinations: map(&destinations.ranges, destination),
             kinds: self.kinds.of.clone(),
             config,
@@ -327,20 +298,9 @@ impl Chains<'_> {
         sorted
     }
 
-    /// The row of a source class: its base, and what the rules that name both sides change in it.
-    #[expect(clippy::too_many_arguments, reason = "all that makes a pair, each of them a table of its own")]
-    fn patched(
-        &mut self,
-        base: usize,
-        both: &[u32],
-        bases: &[Vec<u32>],
-        to: &[Vec<u32>],
-        columns_of: &[Vec<u32>],
-        sorted: &Sorted,
-        base_pairs: &[Vec<u32>],
-        default_row: &[u32],
-    ) -> Result<Row, TooLarge> {
-        let mut touched: HashMap<u32, Vec<u32>> = HashMap::new();
+    /// Of rules that name both source and destination: those that name each destination class, by class.
+    fn touched(&self, both: &[u32], columns_of: &[Vec<u32>]) -> BTreeMap<u32, Vec<u32>> {
+        let mut touched: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for number in both {
             if let Side::Selector(destination) = self.candidates[*number as usize].destination {
                 for column in &columns_of[destination as usize] {
@@ -348,80 +308,60 @@ impl Chains<'_> {
                 }
             }
         }
-        let mut patches = Vec::with_capacity(touched.len());
-        for (column, numbers) in touched {
-            let lists = [&sorted.neither, &bases[base], &to[column as usize], &numbers];
-            let pair = self.pair(&lists, default_row)?;
-            if pair != base_pairs[base][column as usize] {
-                patches.push((column, pair));
-            }
-        }
-        patches.sort_unstable();
-        Ok(Row { base, patches })
+        touched
     }
 
-    /// The pair in which the rules of these lists decide, each of them rising.
-    fn pair(&mut self, lists: &[&Vec<u32>], default_row: &[u32]) -> Result<u32, TooLarge> {
-        let mut cells = default_row.to_vec();
+    /// What these rules, which are in their order, decide for each kind; with the default, where none of them does.
+    fn row(&mut self, rules: impl Iterator<Item = u32>, with_default: bool) -> Result<Row, TooLarge> {
         let mut open = self.all_kinds();
-        let mut conditional: Vec<(usize, Vec<(u32, Entry)>)> = Vec::new();
-        for number in Merged::new(lists) {
+        // The rules that decide for each kind, each of them on its own conditions but for the last.
+        let mut lists: Vec<Vec<(u32, Entry)>> = vec![Vec::new(); self.kinds.count()];
+        for number in rules {
             if open.iter().all(|word| *word == 0) {
                 break;
             }
             let candidate = &self.candidates[number as usize];
             for kind in bits(&common(&candidate.kinds, &open)) {
                 let Some(entry) = self.entry(candidate, kind) else { continue };
-                self.shared.used[candidate.place] = true;
-                let list = conditional.iter().position(|(of, _)| *of == kind);
                 if entry.is_unconditional() {
                     open[kind / 64] &= !(1 << (kind % 64));
-                    if list.is_none() {
-                        cells[kind] = entry.outcome.0;
-                        continue;
-                    }
                 }
-                match list {
-                    Some(list) => conditional[list].1.push((number, entry)),
-                    None => conditional.push((kind, vec![(number, entry)])),
-                }
+                lists[kind].push((candidate.place, entry));
             }
         }
-        for (kind, list) in conditional {
-            let mut entries: Vec<Entry> = list.iter().map(|(_, entry)| *entry).collect();
-            if entries.last().is_some_and(|last| !last.is_unconditional()) {
-                entries.extend(self.default_entries(kind));
+        let mut row = Vec::with_capacity(lists.len());
+        for (kind, mut list) in lists.into_iter().enumerate() {
+            let is_open = open[kind / 64] & 1 << (kind % 64) != 0;
+            if is_open && with_default {
+                list.extend(self.default_entries(kind).into_iter().map(|entry| (LAST, entry)));
             }
-            if entries.len() > MAX_LIST as usize {
-                let rules =
-                    list.iter().map(|(number, _)| self.candidates[*number as usize].rule.number).collect();
-                return Err(TooLarge::List { rules });
+            if list.len() > MAX_ENTRIES as usize {
+                let number = |place: u32| self.candidates.iter().find(|candidate| candidate.place == place);
+                let rules = list
+                    .iter()
+                    .filter_map(|(place, _)| number(*place))
+                    .map(|candidate| candidate.rule.number);
+                return Err(TooLarge::List { rules: rules.collect() });
             }
-            cells[kind] = self.list(entries);
+            row.push(self.decision(&list));
         }
-        Ok(match self.pairs.get(&cells) {
-            Some(pair) => *pair,
-            None => {
-                let pair = self.rows.len() as u32;
-                self.rows.push(cells.clone());
-                self.pairs.insert(cells, pair);
-                pair
-            }
-        })
+        Ok(row)
     }
 
-    /// The cell of a list of entries.
-    fn list(&mut self, mut entries: Vec<Entry>) -> u32 {
-        if let Some(last) = entries.last_mut() {
-            last.last = 1;
-        }
-        let shared = &mut *self.shared;
-        let first = *shared.lists.entry(entries).or_insert_with_key(|entries| {
-            let first = shared.entries.len() as u32;
-            shared.entries.extend(entries);
-            first
-        });
-        LIST | first
+    /// The decision of a list of rules, of which those before the last have conditions.
+    fn decision(&mut self, list: &[(u32, Entry)]) -> Decision {
+        list.iter().rev().fold(Decision::NONE, |next, (place, entry)| {
+            if entry.is_unconditional() {
+                return Decision::new(*place, entry.outcome);
+            }
+            let entry = Entry { next, ..*entry };
+            let shared = &mut *self.shared;
+            let number = *shared.numbers.entry(entry).or_insert_with(|| {
+                shared.entries.push(entry);
+                shared.entries.len() as u32 - 1
+            });
+            Decision::conditional(*place, number)
+        })
     }
 
     /// How a rule applies to a kind of message, if it does.
@@ -462,98 +402,74 @@ impl Chains<'_> {
         }
     }
 
-    /// The row in which no rule decides.
-    fn default_row(&mut self) -> Result<Vec<u32>, TooLarge> {
-        Ok((0..self.kinds.count())
-            .map(|kind| match &*self.default_entries(kind) {
-                [only] => only.outcome.0,
-                entries => self.list(entries.to_vec()),
-            })
-            .collect())
-    }
-
     fn all_kinds(&self) -> Vec<u64> {
         let count = self.kinds.count();
         (0..count.div_ceil(64)).map(|word| u64::MAX >> (64 - (count - word * 64).min(64))).collect()
     }
 
-    /// Puts rows and pairs into their tables; the configuration for that, and the source value of each row.
-    fn lay_out(
-        &mut self,
-        base_pairs: &[Vec<u32>],
-        rows: &[Row],
-        merged_of: &[u32],
-        merged: &[u32],
-    ) -> Result<(AclConfig, Vec<u32>), TooLarge> {
-        let mut config = AclConfig { rules: 1, ..AclConfig::NONE };
-        let pair =
-            |row: &Row, column: u32| match row.patches.binary_search_by_key(&column, |(column, _)| *column) {
-                Ok(place) => row.patches[place].1,
-                Err(_) => base_pairs[row.base][column as usize],
-            };
-        if let [column] = *merged {
-            return Ok((config, rows.iter().map(|row| pair(row, column)).collect()));
+    /// Appends rows to the decisions and says where they begin.
+    fn append<'a>(&mut self, kind_bits: u32, rows: impl Iterator<Item = &'a Row>) -> u32 {
+        let decisions = &mut self.shared.decisions;
+        let begin = decisions.len() as u32;
+        for row in rows {
+            decisions.extend(row);
+            decisions.extend(std::iter::repeat_n(Decision::NONE, (1 << kind_bits) - row.len()));
         }
-        let mut blocks = Numbered::default();
-        config.blocks = (merged.len() as u32).div_ceil(BLOCK);
+        begin
+    }
+
+    /// Puts the pairs into blocks, and these, if a source has several, into rows.
+    fn lay_out_pairs(
+        &mut self,
+        config: &mut AclConfig,
+        sources: &[(u32, Pairs)],
+        merged_of: &[u32],
+        merged: usize,
+    ) {
+        let mut blocks = Numbered::<Vec<u32>>::default();
+        let none = vec![0; BLOCK as usize];
+        blocks.number(none.clone());
+        config.blocks = (merged as u32).div_ceil(BLOCK);
         config.rows = self.shared.rows.len() as u32;
         config.pairs = self.shared.pairs.len() as u32;
-        // Each base's blocks, and what is different in the rows that it is the base of.
-        let block = |pairs: &[u32], number: usize| -> Vec<u32> {
-            let columns = merged.iter().skip(number * BLOCK as usize).take(BLOCK as usize);
-            let mut block: Vec<u32> = columns.map(|column| pairs[*column as usize]).collect();
-            block.resize(BLOCK as usize, 0);
-            block
-        };
-        let base_blocks: Vec<Vec<u32>> = base_pairs
-            .iter()
-            .map(|pairs| {
-                (0..config.blocks as usize).map(|number| blocks.number(block(pairs, number))).collect()
-            })
-            .collect();
-        let mut values = Vec::with_capacity(rows.len());
-        for row in rows {
-            let mut numbers = base_blocks[row.base].clone();
-            let mut patches: Vec<(u32, u32)> =
-                row.patches.iter().map(|(column, pair)| (merged_of[*column as usize], *pair)).collect();
-            patches.sort_unstable();
-            patches.dedup();
-            for patches in patches.chunk_by(|one, other| one.0 / BLOCK == other.0 / BLOCK) {
-                let number = (patches[0].0 / BLOCK) as usize;
-                let mut cells = blocks.values[numbers[number] as usize].clone();
-                for (column, pair) in patches {
+        for (_, pairs) in sources {
+            let mut pairs: Vec<(u32, u32)> =
+                pairs.iter().map(|(column, pair)| (merged_of[*column as usize], *pair)).collect();
+            pairs.sort_unstable();
+            pairs.dedup();
+            let mut numbers = vec![0; config.blocks as usize];
+            let mut only = none.clone();
+            for pairs in pairs.chunk_by(|one, other| one.0 / BLOCK == other.0 / BLOCK) {
+                let mut cells = none.clone();
+                for (column, pair) in pairs {
                     cells[(column % BLOCK) as usize] = *pair;
                 }
-                numbers[number] = blocks.number(cells);
+                if config.blocks == 1 {
+                    only = cells;
+                } else {
+                    numbers[(pairs[0].0 / BLOCK) as usize] = blocks.number(cells);
+                }
             }
-            if let [only] = *numbers {
-                values.push(only);
+            if config.blocks == 1 {
+                // The source's value is its block's number.
+                self.shared.pairs.extend(only);
             } else {
-                values.push(values.len() as u32);
                 self.shared.rows.extend(numbers);
             }
         }
-        if values.iter().any(|value| *value as usize >= MAX_VALUES) {
-            return Err(self.too_many_combinations());
+        if config.blocks > 1 {
+            self.shared.pairs.extend(blocks.values.iter().flatten());
         }
-        self.shared.pairs.extend(blocks.values.iter().flatten());
-        Ok((config, values))
     }
 
-    /// The error that names rules with both a source and a destination of their own.
+    /// The error that names rules with a source or destination of their own.
     fn too_many_combinations(&self) -> TooLarge {
-        let both = self.candidates.iter().filter(|candidate| {
-            matches!((candidate.source, candidate.destination), (Side::Selector(_), Side::Selector(_)))
-        });
-        let either = self.candidates.iter().filter(|candidate| {
-            matches!(candidate.source, Side::Selector(_))
-                || matches!(candidate.destination, Side::Selector(_))
-        });
-        let mut rules: Vec<u32> = both.map(|candidate| candidate.rule.number).collect();
-        if rules.is_empty() {
-            rules = either.map(|candidate| candidate.rule.number).collect();
-        }
-        TooLarge::Combinations { rules }
+        let selects = |side| matches!(side, Side::Selector(_));
+        let telling = self
+            .candidates
+            .iter()
+            .filter(|candidate| selects(candidate.source) || selects(candidate.destination));
+        TooLarge::Combinations { rules: telling.map(|candidate| candidate.rule.number).collect() }
     }
 }
 
@@ -567,34 +483,26 @@ fn outside([least, most]: [u8; 2], genuine: Option<u8>) -> Option<[u8; 2]> {
     (range[0] <= range[1]).then_some(range)
 }
 
-/// Destination classes that are the same in all rows: the number of each column's class, and one column of each class.
-fn merge_columns(base_pairs: &[Vec<u32>], rows: &[Row], columns: usize) -> (Vec<u32>, Vec<u32>) {
-    let mut class = vec![0; columns];
-    let mut refine = |key_of: &dyn Fn(usize) -> Vec<u64>| {
-        let mut parts = Numbered::default();
-        for (column, class) in class.iter_mut().enumerate() {
-            let mut key = key_of(column);
-            key.push((*class).into());
-            *class = parts.number(key);
-        }
-    };
-    for pairs in base_pairs {
-        refine(&|column| vec![pairs[column].into()]);
-    }
-    let mut patches = vec![Vec::new(); columns];
-    for (number, row) in rows.iter().enumerate() {
-        for (column, pair) in &row.patches {
-            patches[*column as usize].push((number as u64) << 32 | u64::from(*pair));
+/// Destination classes for which everything is decided alike: the number of each column's class, and one column of each class.
+/// `alone` is the row that decides by each column alone.
+fn merge_columns(alone: &[u32], sources: &[(u32, Pairs)]) -> (Vec<u32>, Vec<u32>) {
+    let mut keys: Vec<Vec<u64>> = alone.iter().map(|row| vec![u64::from(*row)]).collect();
+    for (number, (_, pairs)) in sources.iter().enumerate() {
+        for (column, pair) in pairs {
+            keys[*column as usize].push((number as u64) << 32 | u64::from(*pair));
         }
     }
-    refine(&|column| patches[column].clone());
+    let mut classes = Numbered::default();
     let mut firsts = Vec::new();
-    for (column, class) in class.iter().enumerate() {
-        if *class as usize == firsts.len() {
+    let mut class_of = Vec::with_capacity(keys.len());
+    for (column, key) in keys.into_iter().enumerate() {
+        let class = classes.number(key);
+        if class as usize == firsts.len() {
             firsts.push(column as u32);
         }
+        class_of.push(class);
     }
-    (class, firsts)
+    (class_of, firsts)
 }
 
 /// Values that occur, numbered in the order in which they first do.
