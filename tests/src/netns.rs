@@ -262,6 +262,12 @@ impl Lab {
         self.bpffs.path().join("icmpctl/v1").join(self.server.key(self.server.index(SERVER_END)))
     }
 
+    /// The state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.files.path().join("state")
+    }
+
     /// Demands that nothing is left of icmpctl: no pins, no program on the server's end, no files.
     ///
     /// # Panics

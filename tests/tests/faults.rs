@@ -77,7 +77,8 @@ fn missing_capabilities_are_named() {
     fs::copy(icmpctl::binary(), &binary).unwrap();
     let without = |drop: &[&str], verb: &[&str]| {
         let mut command = lab.server.command("setpriv");
-        command.args(drop).arg(&binary).arg("--bpffs").arg(lab.bpffs.path()).args(verb);
+        command.args(drop).arg(&binary).arg("--bpffs").arg(lab.bpffs.path());
+        command.arg("--state").arg(lab.state()).args(verb);
         finish(&mut command)
     };
     let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
@@ -107,7 +108,8 @@ fn named_capabilities_are_enough() {
     let lab = Lab::new();
     let mut command = lab.server.command("setpriv");
     command.args(["--bounding-set=-all,+bpf,+net_admin,+perfmon", "--inh-caps=-all"]);
-    command.arg(icmpctl::binary()).arg("--bpffs").arg(lab.bpffs.path()).args(ATTACH);
+    command.arg(icmpctl::binary()).arg("--bpffs").arg(lab.bpffs.path());
+    command.arg("--state").arg(lab.state()).args(ATTACH);
     let _ = finish(&mut command).ok();
     assert_eq!(lab.status()[0]["state"], "attached");
 }
