@@ -64,7 +64,7 @@ impl Arguments {
                 return Err(error);
             }
         }
-        let swapped = change.swap(&compiled.new(Snapshot::Save(&save)));
+        let swapped = change.swap(&compiled.to_install(Snapshot::Save(&save)));
         if self.confirm.is_none() || swapped.is_err() {
             change.conclude(None)?;
         }

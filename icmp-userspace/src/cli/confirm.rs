@@ -72,7 +72,7 @@ pub(super) async fn roll_back(netlink: &Netlink, site: &mut Site, why: Why) -> a
         generation.source.files =
             generation.source.files.iter().map(|file| Stamped::now(&file.path)).collect();
         let compiled = Compiled::with(netlink, &change, &source, generation).await?;
-        change.swap(&compiled.new(Snapshot::Of(pending.previous)))?;
+        change.swap(&compiled.to_install(Snapshot::Of(pending.previous)))?;
         if why == Why::Deadline {
             let file = running.generation.source.policy.unwrap_or_default();
             complaint = Some(format!(

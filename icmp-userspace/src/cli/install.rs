@@ -66,7 +66,7 @@ impl Compiled {
     }
 
     /// What can be put in place.
-    pub(super) const fn new<'a>(&'a self, snapshot: Snapshot<'a>) -> New<'a> {
+    pub(super) const fn to_install<'a>(&'a self, snapshot: Snapshot<'a>) -> New<'a> {
         New { object: super::OBJECT, tables: &self.tables, generation: &self.generation, snapshot }
     }
 }

@@ -208,7 +208,7 @@ impl Follower {
             let compiled = Compiled::following(&self.netlink, &change, &self.source).await?;
             (compiled, Snapshot::Save(&save))
         };
-        self.program = change.swap(&compiled.new(snapshot))?;
+        self.program = change.swap(&compiled.to_install(snapshot))?;
         log::info!("{} changed: {}", interface.name, describe(&self.known, &compiled.interface));
         self.known = compiled.interface;
         Ok(())
@@ -295,7 +295,7 @@ async fn install(
 ) -> anyhow::Result<(u32, compile::Interface)> {
     let compiled = Compiled::following(netlink, change, source).await?;
     let save = |directory: &Path| source.save(directory);
-    let program = change.swap(&compiled.new(Snapshot::Save(&save)))?;
+    let program = change.swap(&compiled.to_install(Snapshot::Save(&save)))?;
     Ok((program, compiled.interface))
 }
 

@@ -75,7 +75,7 @@ pub(super) async fn attach(
     let compiled = Compiled::following(netlink, &change, source).await?;
     progress.stage("loading");
     let save = |directory: &std::path::Path| source.save(directory);
-    let outcome = change.attach(netlink, &compiled.new(Snapshot::Save(&save)), options).await?;
+    let outcome = change.attach(netlink, &compiled.to_install(Snapshot::Save(&save)), options).await?;
     drop((change, progress));
     let name = &site.interface.name;
     if let Some(why) = &outcome.why_generic {

@@ -8,7 +8,7 @@
 //! Counters are never set back, because the slots of one value of the map count on while others of it are given away: what a
 //! counter held when its slot was given to a rule is remembered here, and taken off whenever it is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use icmp_common::{
     counters::{MAX_RULES, RULE_SLOTS},
@@ -176,9 +176,9 @@ fn keep(
     let mut free = (0..end as u32).filter(|number| !taken.contains(number));
     let mut kept = BTreeMap::new();
     for name in names {
-        if !kept.contains_key(&name) {
-            let number = running.get(&name).copied().or_else(|| free.next())?;
-            kept.insert(name, number);
+        if let Entry::Vacant(entry) = kept.entry(name) {
+            let number = running.get(entry.key()).copied().or_else(|| free.next())?;
+            entry.insert(number);
         }
     }
     Some(kept)
