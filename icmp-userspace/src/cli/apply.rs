@@ -8,6 +8,7 @@ use std::{
 
 use icmp_userspace::{
     kernel::{
+        Error,
         attach::{Places, Site},
         interface::Netlink,
         listing, privileges,
@@ -60,15 +61,20 @@ impl Arguments {
         if let Some(time) = self.confirm {
             let pending = change.expect_confirmation(time)?;
             if let Err(error) = guardian::start(places, change.site().interface.index, &pending) {
-                change.conclude(None)?;
+                change.withdraw()?;
                 return Err(error);
             }
         }
-        let swapped = change.swap(&compiled.to_install(Snapshot::Save(&save)));
-        if self.confirm.is_none() || swapped.is_err() {
-            change.conclude(None)?;
-        }
-        let program = swapped?;
+        let program = match change.swap(&compiled.to_install(Snapshot::Save(&save))) {
+            Ok(program) => program,
+            Err(error @ Error::Untidy { .. }) => return Err(error.into()),
+            Err(error) => {
+                // The guardian goes by itself when it sees that; otherwise it finds the former policy in place.
+                let _ = change.withdraw();
+                return Err(error.into());
+            }
+        };
+        change.complain(None)?;
         drop((change, progress));
         log::info!("{name}: program {program} replaces {}; its counters go on", former.program);
         install::warn(&name, &source.policy, &compiled.interface, false);

@@ -170,9 +170,9 @@ impl<'a> Change<'a> {
     }
 
     /// Refuses to go on while a policy waits for confirmation. One whose guardian is gone waits no more.
-    pub fn refuse_pending(&self) -> Result<(), Error> {
+    pub fn refuse_pending(&mut self) -> Result<(), Error> {
         match self.site.files.read().and_then(|record| record.pending) {
-            Some(pending) if pending.is_overdue() => self.amend(|record| record.pending = None),
+            Some(pending) if pending.is_overdue() => self.withdraw(),
             Some(pending) => {
                 Err(Error::Unconfirmed { interface: self.site.interface.name.clone(), left: pending.left() })
             }
@@ -192,11 +192,13 @@ impl<'a> Change<'a> {
         let running = self.must_run()?;
         let previous = self.generation_of(running.program).map(|_| running.program)?;
         let pending = Pending { deadline: since_boot().saturating_add(within.as_millis() as u64), previous };
-        self.amend(|record| {
-            record.pending = Some(pending);
-            record.complaint = None;
-        })?;
+        self.amend(|record| record.pending = Some(pending))?;
         Ok(pending)
+    }
+
+    /// Takes such an announcement back: the policy did not get into place.
+    pub fn withdraw(&mut self) -> Result<(), Error> {
+        self.amend(|record| record.pending = None)
     }
 
     /// What is in place stays, whether it was confirmed or was there before.
