@@ -23,6 +23,7 @@ use super::{
     record::{Files, Record},
     state::State,
 };
+use crate::policy::slots::Slots;
 
 /// Where pins and state are kept.
 #[derive(Clone, Debug)]
@@ -257,7 +258,7 @@ impl Change<'_> {
         let Site { interface, pins, state, .. } = &*self.site;
         pins.pin_all(program)?;
         state.write(id, new.generation, new.snapshot)?;
-        self.enforce_sets(&[&new.generation.slots])?;
+        self.enforce_sets(&new.generation.slots, &Slots::default())?;
         let (link, why_generic) = create_link(interface, program, options.mode)?;
         self.record(why_generic, options)?;
         link.pin(&pins.link()).doing(|| format!("pinning {}", pins.link().display()))?;

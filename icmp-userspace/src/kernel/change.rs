@@ -99,7 +99,7 @@ impl<'a> Change<'a> {
                 // Some were missing, and without them the others are worth nothing.
                 pins.pin_all(&program)?;
             }
-            self.enforce_sets(&[&running.generation.slots, &new.generation.slots])?;
+            self.enforce_sets(&new.generation.slots, &running.generation.slots)?;
             let fd = program.fd()?;
             link.update(fd).doing(|| format!("replacing the program on {}", interface.name))
         })();
@@ -128,24 +128,23 @@ impl<'a> Change<'a> {
                 state.remove_others(&[program])?;
             }
         }
-        let mut entries = self.entries(&known)?;
+        let mut entries = self.entries(&generation.slots)?;
         if entries.prune(Now::read(), |name| known.iter().any(|slots| slots.set(name).is_some())) {
             entries.write(state)?;
         }
         entries.enforce(&self.site.pins, &numbers(&known[..1]), Now::read())
     }
 
-    /// Brings the maps of dynamic sets in line with the entries, with the numbers that the sets have in these policies.
-    pub(super) fn enforce_sets(&self, known: &[&Slots]) -> Result<(), Error> {
-        self.entries(known)?.enforce(&self.site.pins, &numbers(known), Now::read())
+    /// Brings the maps of dynamic sets in line with the entries, before `coming` gets into place: for its sets, and for those of
+    /// what runs until then.
+    pub(super) fn enforce_sets(&self, coming: &Slots, running: &Slots) -> Result<(), Error> {
+        self.entries(coming)?.enforce(&self.site.pins, &numbers(&[coming, running]), Now::read())
     }
 
-    /// The entries of the sets of these policies. If they have none, what is wrong with the file does not matter.
-    fn entries(&self, known: &[&Slots]) -> Result<Entries, Error> {
+    /// All entries. If the policy that comes has no dynamic sets it does not matter what is wrong with their file.
+    fn entries(&self, coming: &Slots) -> Result<Entries, Error> {
         match Entries::read(&self.site.state) {
-            Err(Error::BrokenState { .. }) if known.iter().all(|slots| slots.sets().next().is_none()) => {
-                Ok(Entries::default())
-            }
+            Err(Error::BrokenState { .. }) if coming.sets().next().is_none() => Ok(Entries::default()),
             outcome => outcome,
         }
     }
