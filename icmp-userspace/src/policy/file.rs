@@ -1,23 +1,29 @@
 //! Policy files: TOML text -> [`Policy`], with everything that is wrong reported at once.
 
-use std::{fs, io, io::Read as _, path::Path};
-
-use icmp_common::config::NextHop;
-use thiserror::Error;
-use toml::{
-    Spanned,
-    de::{DeTable, DeValue},
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    ops::Range,
+    path::{Path, PathBuf},
 };
+
+use icmp_common::{config::NextHop, counters::MAX_RULES, dynamic::DYNAMIC_SETS};
+use thiserror::Error;
+use toml::de::DeTable;
 
 use super::{
-    Policy, Respond,
+    Policy, Respond, Set,
+    acl::{Acl, DefaultAction, ErrorLimits, Origin, Rule},
     compile::RESERVED,
-    diagnostic::{Diagnostic, Invalid, nearest},
+    diagnostic::{Diagnostic, Invalid, Report},
+    input::{self, ReadError},
+    lint::{self, Places},
     prefix::{Prefix, PrefixError},
+    presets, rules,
+    sets::{self, Locate},
+    slots::TooMany,
+    values::{Value, boolean, expected, one_of, unknown},
 };
-
-/// Longest policy file that is read, in bytes. A million prefixes fit.
-const MAX_BYTES: u64 = 64 << 20;
 
 /// Why a policy file gave no policy.
 #[derive(Debug, Error)]
@@ -28,34 +34,108 @@ pub enum FileError {
         /// The file's name.
         path: String,
         /// Why.
-        error: io::Error,
-    },
-    /// It is longer than anyone would write.
-    #[error("reading the policy {path}: it is longer than {} MiB; is it the right file?", MAX_BYTES >> 20)]
-    TooLong {
-        /// The file's name.
-        path: String,
+        error: ReadError,
     },
     /// It can be read but means nothing.
     #[error(transparent)]
     Invalid(#[from] Invalid),
 }
 
-/// Reads a policy file.
-pub fn read(path: &Path) -> Result<Policy, FileError> {
-    let name = || path.display().to_string();
-    let failed = |error| FileError::Read { path: name(), error };
-    let mut text = String::new();
-    let file = fs::File::open(path).map_err(failed)?;
-    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(FileError::TooLong { path: name() });
-    }
-    parse(&text).map_err(|diagnostics| Invalid { path: path.to_owned(), text, diagnostics }.into())
+/// A policy and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// What the file means.
+    pub policy: Policy,
+    /// The file's text.
+    pub text: String,
+    /// The file's name.
+    pub path: PathBuf,
+    /// What is probably not meant.
+    pub warnings: Vec<Diagnostic>,
+    /// All files that the policy stands in: its own, then those of its sets.
+    pub files: Vec<PathBuf>,
 }
 
-/// Understands a policy's text, or says everything that is wrong with it.
+/// Reads a policy file, and the files of its sets, whose names are relative to its directory.
+pub fn load(path: &Path) -> Result<Loaded, FileError> {
+    let directory = path.parent().unwrap_or_else(|| Path::new(""));
+    load_with(path, &|_, file| directory.join(file))
+}
+
+/// The policy's name in a snapshot.
+const SNAPSHOT: &str = "policy.toml";
+/// The directory of the sets' files in a snapshot.
+const SNAPSHOT_SETS: &str = "sets";
+
+/// Reads what [`Loaded::save`] has written to a directory.
+pub fn load_snapshot(directory: &Path) -> Result<Loaded, FileError> {
+    load_with(&directory.join(SNAPSHOT), &|name, _| directory.join(SNAPSHOT_SETS).join(name))
+}
+
+/// Reads a policy file.
+pub fn read(path: &Path) -> Result<Policy, FileError> {
+    load(path).map(|loaded| loaded.policy)
+}
+
+/// Understands a policy's text, or says everything that is wrong with it. Files of sets are looked for in the working
+/// directory.
 pub fn parse(text: &str) -> Result<Policy, Vec<Diagnostic>> {
+    let Understood { policy, diagnostics, .. } = understand(text, &|_, file| file.to_owned());
+    if diagnostics.iter().any(Diagnostic::is_error) { Err(diagnostics) } else { Ok(policy) }
+}
+
+fn load_with(path: &Path, locate: Locate<'_>) -> Result<Loaded, FileError> {
+    let failed = |error| FileError::Read { path: path.display().to_string(), error };
+    let bytes = input::any(path).map_err(failed)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|error| failed(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error()).into()))?;
+    let Understood { policy, diagnostics, mut files } = understand(&text, locate);
+    let path = path.to_owned();
+    if diagnostics.iter().any(Diagnostic::is_error) {
+        return Err(Invalid { path, text, diagnostics }.into());
+    }
+    files.insert(0, path.clone());
+    Ok(Loaded { policy, text, path, warnings: diagnostics, files })
+}
+
+impl Loaded {
+    /// Writes the policy's text and what is in the files of its sets to a directory, which has to be there. Everything is on
+    /// the disk when this returns.
+    pub fn save(&self, directory: &Path) -> io::Result<()> {
+        let sets = directory.join(SNAPSHOT_SETS);
+        fs::create_dir_all(&sets)?;
+        for set in self.policy.sets.iter().filter(|set| set.file.is_some()) {
+            let mut file = io::BufWriter::new(File::create(sets.join(&set.name))?);
+            for prefix in &set.prefixes {
+                writeln!(file, "{prefix}")?;
+            }
+            file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        }
+        let mut file = File::create(directory.join(SNAPSHOT))?;
+        file.write_all(self.text.as_bytes())?;
+        file.sync_all()?;
+        File::open(sets)?.sync_all()?;
+        File::open(directory)?.sync_all()
+    }
+
+    /// The warnings as they are printed.
+    #[must_use]
+    pub fn report(&self) -> Report<'_> {
+        Report { path: &self.path, text: &self.text, diagnostics: &self.warnings }
+    }
+}
+
+/// What a text means as far as it means something, and what is wrong with it, in its order.
+struct Understood {
+    policy: Policy,
+    diagnostics: Vec<Diagnostic>,
+    /// Files of sets.
+    files: Vec<PathBuf>,
+}
+
+const TABLES: [&str; 3] = ["respond", "sets", "acl"];
+
+fn understand(text: &str, locate: Locate<'_>) -> Understood {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut diagnostics: Vec<_> = errors
         .iter()
@@ -65,19 +145,45 @@ pub fn parse(text: &str) -> Result<Policy, Vec<Diagnostic>> {
         })
         .collect();
     let mut policy = Policy::default();
+    let mut sets = sets::Understood::default();
     if diagnostics.is_empty() {
-        for (key, value) in document.get_ref() {
-            match key.get_ref().as_ref() {
-                "respond" => respond(value, &mut policy.respond, &mut diagnostics),
-                name => diagnostics.push(unknown("table", name, key.span(), &["respond"])),
-            }
+        let document = document.get_ref();
+        for key in document.keys().filter(|key| !TABLES.contains(&key.get_ref().as_ref())) {
+            diagnostics.push(unknown("table", key.get_ref(), key.span(), &TABLES));
+        }
+        let mut places = Places::default();
+        if let Some(value) = document.get("respond") {
+            respond(value, &mut policy.respond, &mut diagnostics);
+        }
+        if let Some(value) = document.get("sets") {
+            sets = sets::parse(value, locate, &mut diagnostics);
+            check_number_of_sets(&sets.sets, value.span(), &mut diagnostics);
+        }
+        if let Some(value) = document.get("acl") {
+            acl(text, value, &sets, &mut policy.acl, &mut places, &mut diagnostics);
+        }
+        policy.sets = std::mem::take(&mut sets.sets);
+        places.sets = std::mem::take(&mut sets.spans);
+        places.members = std::mem::take(&mut sets.members);
+        // What follows from the whole is said when the whole is known.
+        let complete = !diagnostics.iter().any(Diagnostic::is_error);
+        diagnostics.extend(lint::errors(&policy));
+        if complete {
+            diagnostics.extend(lint::warnings(&policy, &places));
         }
     }
     diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
-    if diagnostics.is_empty() { Ok(policy) } else { Err(diagnostics) }
+    Understood { policy, diagnostics, files: sets.files }
 }
 
-type Value<'a> = Spanned<DeValue<'a>>;
+fn check_number_of_sets(sets: &[Set], span: Range<usize>, diagnostics: &mut Vec<Diagnostic>) {
+    let dynamic = sets.iter().filter(|set| set.dynamic).count();
+    if dynamic > DYNAMIC_SETS {
+        diagnostics.push(Diagnostic::new(span, TooMany::Sets(dynamic).to_string()));
+    }
+}
+
+// [respond]
 
 const RESPOND_KEYS: [&str; 5] = ["enabled", "to", "ttl", "verify-checksum", "next-hop"];
 
@@ -91,7 +197,8 @@ fn respond(value: &Value<'_>, respond: &mut Respond, diagnostics: &mut Vec<Diagn
             "enabled" => boolean(value).map(|enabled| respond.enabled = enabled),
             "verify-checksum" => boolean(value).map(|verify| respond.verify_checksum = verify),
             "ttl" => ttl(value).map(|ttl| respond.ttl = ttl),
-            "next-hop" => next_hop(value).map(|next_hop| respond.next_hop = next_hop),
+            "next-hop" => one_of(value, &[("swap", NextHop::Swap), ("fib", NextHop::Fib)])
+                .map(|next_hop| respond.next_hop = next_hop),
             "to" => {
                 served(value, respond, diagnostics);
                 Ok(())
@@ -102,22 +209,10 @@ fn respond(value: &Value<'_>, respond: &mut Respond, diagnostics: &mut Vec<Diagn
     }
 }
 
-fn boolean(value: &Value<'_>) -> Result<bool, Diagnostic> {
-    value.get_ref().as_bool().ok_or_else(|| expected(value, "true or false"))
-}
-
 fn ttl(value: &Value<'_>) -> Result<u8, Diagnostic> {
     let integer = value.get_ref().as_integer();
     let ttl = integer.and_then(|integer| u8::from_str_radix(integer.as_str(), integer.radix()).ok());
     ttl.filter(|ttl| *ttl != 0).ok_or_else(|| expected(value, "a number from 1 to 255"))
-}
-
-fn next_hop(value: &Value<'_>) -> Result<NextHop, Diagnostic> {
-    match value.get_ref().as_str() {
-        Some("swap") => Ok(NextHop::Swap),
-        Some("fib") => Ok(NextHop::Fib),
-        _ => Err(expected(value, "\"swap\" or \"fib\"")),
-    }
 }
 
 /// Reads the list of what is served, which replaces the default of "own".
@@ -165,27 +260,129 @@ fn host(text: &str) -> &str {
     text.split('/').next().unwrap_or(text)
 }
 
-fn expected(value: &Value<'_>, what: &str) -> Diagnostic {
-    Diagnostic::new(value.span(), format!("expected {what}, found {}", describe(value.get_ref())))
-}
+// [acl]
 
-fn describe(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::String(text) => format!("{text:?}"),
-        DeValue::Integer(integer) => integer.to_string(),
-        DeValue::Float(float) => float.to_string(),
-        DeValue::Boolean(boolean) => boolean.to_string(),
-        DeValue::Datetime(_) => "a date".to_owned(),
-        DeValue::Array(_) => "a list".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
+const ACL_KEYS: [&str; 4] = ["default", "rules", "preset", "errors"];
+
+fn acl(
+    text: &str,
+    value: &Value<'_>,
+    sets: &sets::Understood,
+    acl: &mut Acl,
+    places: &mut Places,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let Some(table) = value.get_ref().as_table() else {
+        diagnostics.push(expected(value, "a table: [acl]"));
+        return;
+    };
+    let mut of_presets = Vec::new();
+    let mut span = value.span();
+    for (key, value) in table {
+        match key.get_ref().as_ref() {
+            "default" => {
+                places.default = Some(value.span());
+                let choices = [("permit", DefaultAction::Permit), ("deny", DefaultAction::Deny)];
+                match one_of(value, &choices) {
+                    Ok(default) => acl.default = default,
+                    Err(diagnostic) => diagnostics.push(diagnostic),
+                }
+            }
+            "rules" => {
+                span = value.span();
+                acl.rules = own_rules(text, value, sets, diagnostics);
+            }
+            "preset" => of_presets = preset_rules(value, places, diagnostics),
+            "errors" => error_limits(value, &mut acl.errors, diagnostics),
+            name => diagnostics.push(unknown("key in [acl]", name, key.span(), &ACL_KEYS)),
+        }
+    }
+    acl.rules.append(&mut of_presets);
+    if acl.rules.len() > MAX_RULES {
+        diagnostics.push(Diagnostic::new(span, TooMany::Rules(acl.rules.len()).to_string()));
     }
 }
 
-fn unknown(what: &str, name: &str, span: std::ops::Range<usize>, known: &[&str]) -> Diagnostic {
-    let diagnostic = Diagnostic::new(span, format!("unknown {what}: {name}"));
-    match nearest(name, known) {
-        Some(nearest) => diagnostic.with_help(format!("did you mean {nearest}?")),
-        None => diagnostic.with_help(format!("known: {}", known.join(", "))),
+fn own_rules(
+    text: &str,
+    value: &Value<'_>,
+    sets: &sets::Understood,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Rule> {
+    let Some(meant) = value.get_ref().as_str() else {
+        diagnostics.push(expected(value, "the rules, one a line, between \"\"\" and \"\"\""));
+        return Vec::new();
+    };
+    let written = content(text, value.span());
+    let (mut rules, mut errors) =
+        rules::parse(written.map_or(meant, |(text, _)| text), Origin::File, &sets.known());
+    let moved = |span: &Range<usize>| match written {
+        Some((_, start)) => span.start + start..span.end + start,
+        None => value.span(),
+    };
+    rules.iter_mut().for_each(|rule| rule.span = moved(&rule.span));
+    errors.iter_mut().for_each(|error| error.span = moved(&error.span));
+    diagnostics.append(&mut errors);
+    rules
+}
+
+/// What stands between the quotes of a string, and where it begins; `None` where it is written with escapes, so that places
+/// in it are not places in the file.
+fn content(text: &str, span: Range<usize>) -> Option<(&str, usize)> {
+    let quoted = text.get(span.clone())?;
+    let quotes = ["\"\"\"", "'''", "\"", "'"];
+    let quote = quotes.into_iter().find(|quote| quoted.starts_with(quote))?;
+    let content = quoted.strip_prefix(quote)?.strip_suffix(quote)?;
+    let escapes = quote.starts_with('"') && content.contains('\\');
+    (!escapes).then_some((content, span.start + quote.len()))
+}
+
+fn preset_rules(value: &Value<'_>, places: &mut Places, diagnostics: &mut Vec<Diagnostic>) -> Vec<Rule> {
+    let Some(list) = value.get_ref().as_array() else {
+        diagnostics.push(expected(value, "a list: [\"deprecated\"]"));
+        return Vec::new();
+    };
+    let choices: Vec<_> = presets::PRESETS.iter().map(|preset| (preset.name, preset)).collect();
+    let mut rules: Vec<Rule> = Vec::new();
+    for entry in list {
+        match one_of(entry, &choices) {
+            Ok(preset) if places.presets.iter().any(|(name, _)| *name == preset.name) => {
+                let message = format!("the preset {} stands twice", preset.name);
+                diagnostics.push(Diagnostic::new(entry.span(), message));
+            }
+            Ok(preset) => {
+                places.presets.push((preset.name, entry.span()));
+                rules.append(&mut preset.rules());
+            }
+            Err(diagnostic) => diagnostics.push(diagnostic),
+        }
+    }
+    rules
+}
+
+fn error_limits(value: &Value<'_>, limits: &mut ErrorLimits, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(table) = value.get_ref().as_table() else {
+        diagnostics.push(expected(value, "a table: [acl.errors]"));
+        return;
+    };
+    for (key, value) in table {
+        let place = match key.get_ref().as_ref() {
+            "per-source" => &mut limits.per_source,
+            "total" => &mut limits.total,
+            name => {
+                let known = ["per-source", "total"];
+                diagnostics.push(unknown("key in [acl.errors]", name, key.span(), &known));
+                continue;
+            }
+        };
+        let Some(text) = value.get_ref().as_str() else {
+            diagnostics.push(expected(value, "a rate like \"10/s burst 20\""));
+            continue;
+        };
+        match rules::error_rate(text) {
+            Ok(rate) => *place = rate,
+            Err(message) => diagnostics.push(Diagnostic::new(value.span(), message)),
+        }
     }
 }
 

@@ -5,8 +5,18 @@ pub mod compile;
 pub mod diagnostic;
 pub mod file;
 pub mod guard;
+pub mod input;
+mod kinds;
+pub mod lint;
+mod lists;
+pub mod names;
 pub mod prefix;
+pub mod presets;
+mod rules;
+mod sets;
 pub mod slots;
+mod values;
+mod words;
 
 use std::path::PathBuf;
 

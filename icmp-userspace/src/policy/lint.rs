@@ -1,0 +1,472 @@
+//! What is wrong with a policy as a whole, or probably not meant: rules that would break the network without saying so, that
+//! never match, or that do nothing.
+
+use std::{collections::HashMap, ops::Range};
+
+use icmp_common::Family;
+
+use super::{
+    Policy,
+    acl::{Action, Address, DefaultAction, KindRange, Kinds, Limit, Options, Origin, Rule},
+    diagnostic::Diagnostic,
+    guard::{GUARDED, Guarded},
+    prefix::Prefix,
+};
+
+/// Where in the policy file things stand that warnings are about.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// The names of sets.
+    pub sets: HashMap<String, Range<usize>>,
+    /// Sets that are members of other sets.
+    pub members: Vec<String>,
+    /// The presets.
+    pub presets: Vec<(&'static str, Range<usize>)>,
+    /// The default.
+    pub default: Option<Range<usize>>,
+}
+
+/// Rules that would do what nobody wants, or not do what they say (C70, C74).
+#[must_use]
+pub fn errors(policy: &Policy) -> Vec<Diagnostic> {
+    policy.acl.rules.iter().filter_map(against_guard).collect()
+}
+
+/// What is probably not meant.
+#[must_use]
+pub fn warnings(policy: &Policy, places: &Places) -> Vec<Diagnostic> {
+    let mut warnings = Vec::new();
+    let hidden = hidden_rules(policy, places, &mut warnings);
+    for (rule, hidden) in policy.acl.rules.iter().zip(hidden) {
+        if rule.origin == Origin::File && !hidden {
+            warnings.extend(useless_limit(rule));
+            warnings.extend(useless_rate(rule));
+            warnings.extend(useless_force(rule));
+        }
+    }
+    sets(policy, places, &mut warnings);
+    silent(policy, places, &mut warnings);
+    warnings
+}
+
+/// A rule in messages: its number and text.
+fn called(rule: &Rule) -> String {
+    match rule.origin {
+        Origin::File => format!("rule {} ({rule})", rule.number),
+        Origin::Preset(preset) => format!("rule {} of preset {preset} ({rule})", rule.number),
+    }
+}
+
+fn warning(rule: &Rule, message: String) -> Diagnostic {
+    Diagnostic::warning(rule.span.clone(), message)
+}
+
+// The guard.
+
+/// Whether packets with the TTL that is guarded can match.
+fn ttl_fits(guarded: &Guarded, options: &Options) -> bool {
+    match (guarded.ttl, options.ttl) {
+        (Some(ttl), Some([least, most])) => (least..=most).contains(&ttl),
+        _ => true,
+    }
+}
+
+/// Guarded messages that a rule names.
+fn named(rule: &Rule) -> impl Iterator<Item = &'static Guarded> {
+    GUARDED.iter().filter(|guarded| {
+        let Kinds::These(ranges) = &rule.kinds[guarded.family as usize] else { return false };
+        ttl_fits(guarded, &rule.options) && ranges.iter().any(|range| meets(range, guarded))
+    })
+}
+
+fn meets(range: &KindRange, guarded: &Guarded) -> bool {
+    let overlap = |[first, last]: [u8; 2], other: &std::ops::RangeInclusive<u8>| {
+        first <= *other.end() && *other.start() <= last
+    };
+    overlap(range.types, &guarded.types) && overlap(range.codes, &guarded.codes)
+}
+
+/// A rule that denies what the guard lets through.
+fn against_guard(rule: &Rule) -> Option<Diagnostic> {
+    let Options { force, monitor, .. } = rule.options;
+    if force || monitor || !matches!(rule.action, Action::Deny | Action::Reject(_)) {
+        return None;
+    }
+    let guarded = named(rule).next()?;
+    let family = match guarded.family {
+        Family::Ipv4 => "ICMP",
+        Family::Ipv6 => "ICMPv6",
+    };
+    let span = |range: &std::ops::RangeInclusive<u8>| match (range.start(), range.end()) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first}-{last}"),
+    };
+    let codes =
+        if guarded.codes == (0..=255) { String::new() } else { format!(" code {}", span(&guarded.codes)) };
+    let ttl = guarded.ttl.map_or_else(String::new, |ttl| match guarded.family {
+        Family::Ipv4 => format!(" with TTL {ttl}"),
+        Family::Ipv6 => format!(" with hop limit {ttl}"),
+    });
+    let message = format!(
+        "{} would deny {family} type {}{codes}{ttl}: {}",
+        called(rule),
+        span(&guarded.types),
+        guarded.why
+    );
+    Some(
+        Diagnostic::new(rule.span.clone(), message)
+            .with_help("add force if that is meant; else name other messages"),
+    )
+}
+
+/// A limit that reaches only what the guard keeps from limits.
+fn useless_limit(rule: &Rule) -> Option<Diagnostic> {
+    if rule.options.force || !matches!(rule.action, Action::Limit(_)) {
+        return None;
+    }
+    let kept: Vec<&Guarded> = named(rule).filter(|guarded| guarded.from_limits).collect();
+    let all = |family: Family| match &rule.kinds[family as usize] {
+        Kinds::None => true,
+        Kinds::Any | Kinds::Fragments => false,
+        Kinds::These(ranges) => ranges.iter().all(|range| {
+            let guards: Vec<KindRange> = kept
+                .iter()
+                .filter(|guarded| guarded.family == family)
+                .map(|guarded| KindRange {
+                    types: [*guarded.types.start(), *guarded.types.end()],
+                    codes: [*guarded.codes.start(), *guarded.codes.end()],
+                })
+                .collect();
+            covers(&guards, range)
+        }),
+    };
+    if !Family::ALL.into_iter().all(all) {
+        return None;
+    }
+    let why = kept.first()?.why;
+    let message = format!("{} never bites: no limit reaches these messages. {why}", called(rule));
+    Some(warning(rule, message).with_help("add force if they are to be limited"))
+}
+
+/// A rate that another rate of the same rule always reaches before it.
+fn useless_rate(rule: &Rule) -> Option<Diagnostic> {
+    let Action::Limit(Limit { rates, .. }) = &rule.action else { return None };
+    let seconds = |rate: &super::acl::Rate| match rate.period {
+        super::acl::Period::Second => 1_u128,
+        super::acl::Period::Minute => 60,
+        super::acl::Period::Hour => 3600,
+    };
+    for (at, rate) in rates.iter().enumerate() {
+        let tighter = rates.iter().enumerate().find(|(other_at, other)| {
+            let slower = u128::from(other.amount) * seconds(rate) <= u128::from(rate.amount) * seconds(other);
+            let smaller = match (other.burst, rate.burst) {
+                (Some(other), Some(burst)) => other <= burst,
+                (None, None) => true,
+                _ => false,
+            };
+            let first = rates[..at].contains(other) || *other != rate;
+            *other_at != at && first && other.unit == rate.unit && other.per == rate.per && slower && smaller
+        });
+        if let Some((_, tighter)) = tighter {
+            let message =
+                format!("{}: the rate {rate} never bites, because {tighter} does first", called(rule));
+            return Some(warning(rule, message).with_help("leave it out"));
+        }
+    }
+    None
+}
+
+/// A `force` that changes nothing.
+fn useless_force(rule: &Rule) -> Option<Diagnostic> {
+    let reaches_guard = |family: Family| match &rule.kinds[family as usize] {
+        Kinds::Any => {
+            GUARDED.iter().any(|guarded| guarded.family == family && ttl_fits(guarded, &rule.options))
+        }
+        Kinds::None | Kinds::Fragments => false,
+        Kinds::These(_) => named(rule).any(|guarded| guarded.family == family),
+    };
+    if !rule.options.force || Family::ALL.into_iter().any(reaches_guard) {
+        return None;
+    }
+    let message = format!("{}: force changes nothing, none of these messages is guarded", called(rule));
+    Some(warning(rule, message).with_help("leave it out"))
+}
+
+// Rules that never match.
+
+/// Whether all of `range` lies in `ranges`, which do not overlap.
+fn covers(ranges: &[KindRange], range: &KindRange) -> bool {
+    let common = |one: [u8; 2], other: [u8; 2]| {
+        let [first, last] = [one[0].max(other[0]), one[1].min(other[1])].map(u32::from);
+        (last + 1).saturating_sub(first)
+    };
+    let size = |other: &KindRange| common(other.types, range.types) * common(other.codes, range.codes);
+    ranges.iter().map(size).sum::<u32>() == size(range)
+}
+
+fn includes(wide: &Kinds, narrow: &Kinds) -> bool {
+    match (wide, narrow) {
+        (_, Kinds::None) | (Kinds::Any, _) | (Kinds::Fragments, Kinds::Fragments) => true,
+        (Kinds::These(wide), Kinds::These(narrow)) => narrow.iter().all(|range| covers(wide, range)),
+        _ => false,
+    }
+}
+
+/// Addresses by numbers, so that a rule finds the earlier rules that can hide it without looking at all of them.
+#[derive(Default)]
+struct Addresses<'a> {
+    numbers: HashMap<&'a Address, u32>,
+    prefixes: HashMap<Prefix, u32>,
+    /// Lengths of prefixes that are there, per family.
+    lengths: [Vec<u8>; 2],
+}
+
+impl<'a> Addresses<'a> {
+    fn insert(&mut self, address: &'a Address) -> u32 {
+        let next = self.numbers.len() as u32;
+        let number = *self.numbers.entry(address).or_insert(next);
+        if let Address::Prefix(prefix) = address {
+            self.prefixes.insert(*prefix, number);
+            let lengths = &mut self.lengths[usize::from(prefix.address().is_ipv6())];
+            if !lengths.contains(&prefix.length()) {
+                lengths.push(prefix.length());
+            }
+        }
+        number
+    }
+
+    /// The numbers of all addresses that include this one.
+    fn including(&self, address: &Address) -> Vec<u32> {
+        let any = self.numbers.get(&Address::Any).copied();
+        match address {
+            Address::Prefix(prefix) => {
+                let lengths = self.lengths[usize::from(prefix.address().is_ipv6())].iter();
+                let shorter = lengths.filter(|length| **length <= prefix.length()).filter_map(|length| {
+                    self.prefixes.get(&Prefix::containing(prefix.address(), *length)).copied()
+                });
+                shorter.chain(any).collect()
+            }
+            Address::Any => any.into_iter().collect(),
+            Address::Wildcard { .. } | Address::Set(_) => {
+                self.numbers.get(address).copied().into_iter().chain(any).collect()
+            }
+        }
+    }
+}
+
+/// Warns of rules that repeat an earlier one or are hidden by one; says which these are.
+fn hidden_rules(policy: &Policy, places: &Places, warnings: &mut Vec<Diagnostic>) -> Vec<bool> {
+    let rules = &policy.acl.rules;
+    let mut texts: HashMap<String, &Rule> = HashMap::new();
+    let mut sources = Addresses::default();
+    let mut destinations = Addresses::default();
+    let mut earlier: HashMap<(u32, u32), Vec<&Rule>> = HashMap::new();
+    let mut hidden = Vec::with_capacity(rules.len());
+    let mut of_presets: Vec<(&'static str, &Rule, &Rule, usize)> = Vec::new();
+    for rule in rules {
+        let by_all = |wide: &&&Rule| {
+            (wide.options.force || !rule.options.force)
+                && wide.kinds.iter().zip(&rule.kinds).all(|(wide, narrow)| includes(wide, narrow))
+        };
+        let same = texts.get(&rule.to_string()).copied();
+        let hiding = same.or_else(|| {
+            let to = destinations.including(&rule.destination);
+            sources.including(&rule.source).into_iter().find_map(|source| {
+                to.iter().find_map(|to| earlier.get(&(source, *to))?.iter().find(by_all).copied())
+            })
+        });
+        hidden.push(hiding.is_some());
+        match (hiding, rule.origin) {
+            (Some(hiding), Origin::File) if same.is_some() => {
+                let message = format!("rule {} repeats rule {}: {rule}", rule.number, hiding.number);
+                warnings.push(warning(rule, message).with_help("leave one of them out"));
+            }
+            (Some(hiding), Origin::File) => {
+                let message = format!("{} never matches: {} comes first", called(rule), called(hiding));
+                warnings.push(warning(rule, message).with_help("leave it out or move it up"));
+            }
+            (Some(hiding), Origin::Preset(preset)) => match of_presets.iter_mut().find(|it| it.0 == preset) {
+                Some((.., count)) => *count += 1,
+                None => of_presets.push((preset, rule, hiding, 1)),
+            },
+            (None, _) => {
+                texts.insert(rule.to_string(), rule);
+                let Options { length, ttl, dscp, vlan, .. } = rule.options;
+                if (length, ttl, dscp, vlan) == (None, None, None, None) {
+                    let pair = (sources.insert(&rule.source), destinations.insert(&rule.destination));
+                    earlier.entry(pair).or_default().push(rule);
+                }
+            }
+        }
+    }
+    for (preset, rule, hiding, count) in of_presets {
+        // What a policy says itself is allowed to go before what presets say, but then a preset says nothing.
+        let all = rules.iter().filter(|rule| rule.origin == Origin::Preset(preset)).count();
+        let span = places.presets.iter().find(|(name, _)| *name == preset).map(|(_, span)| span.clone());
+        if let (true, Some(span)) = (count == all, span) {
+            let message = format!(
+                "no rule of preset {preset} ever matches: presets follow the policy's own rules, and {} comes before {}",
+                called(hiding),
+                called(rule)
+            );
+            warnings
+                .push(Diagnostic::warning(span, message).with_help("let `default` stand for the last rule"));
+        }
+    }
+    hidden
+}
+
+// Sets.
+
+fn sets(policy: &Policy, places: &Places, warnings: &mut Vec<Diagnostic>) {
+    let named = |rule: &'_ Rule| {
+        [&rule.source, &rule.destination]
+            .into_iter()
+            .filter_map(|address| match address {
+                Address::Set(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let used: std::collections::HashSet<String> =
+        policy.acl.rules.iter().flat_map(named).chain(places.members.iter().cloned()).collect();
+    for set in &policy.sets {
+        let Some(span) = places.sets.get(&set.name).cloned() else { continue };
+        if set.prefixes.is_empty() && !set.dynamic {
+            let message = format!("set {} is empty: rules that name it never match", set.name);
+            warnings.push(Diagnostic::warning(span.clone(), message));
+        }
+        if !used.contains(&set.name) {
+            let message = format!("no rule uses set {}", set.name);
+            warnings.push(
+                Diagnostic::warning(span, message).with_help(format!("write set:{} in a rule", set.name)),
+            );
+        }
+    }
+}
+
+// Served addresses that do not answer.
+
+/// Type of an echo request, by the number of the family.
+const ECHO: [u8; 2] = [8, 128];
+
+fn has_echo(kinds: &Kinds, family: Family) -> bool {
+    let echo = KindRange { types: [ECHO[family as usize]; 2], codes: [0, 0] };
+    match kinds {
+        Kinds::Any => true,
+        Kinds::None | Kinds::Fragments => false,
+        Kinds::These(ranges) => covers(ranges, &echo),
+    }
+}
+
+/// What `[respond]` serves: a prefix, or the interface's own addresses of a family.
+#[derive(Clone, Copy)]
+enum Served {
+    Prefix(Prefix),
+    Own(Family),
+}
+
+impl Served {
+    const fn family(self) -> Family {
+        match self {
+            Self::Own(family) => family,
+            Self::Prefix(prefix) => {
+                if prefix.address().is_ipv4() {
+                    Family::Ipv4
+                } else {
+                    Family::Ipv6
+                }
+            }
+        }
+    }
+
+    /// Whether all of it is among these destinations.
+    fn is_within(self, destination: &Address, policy: &Policy) -> bool {
+        match (self, destination) {
+            (_, Address::Any) => true,
+            (Self::Own(_), _) | (_, Address::Wildcard { .. }) => false,
+            (Self::Prefix(served), Address::Prefix(prefix)) => prefix.contains(served),
+            (Self::Prefix(served), Address::Set(name)) => policy
+                .sets
+                .iter()
+                .filter(|set| set.name == *name)
+                .any(|set| set.prefixes.iter().any(|prefix| prefix.contains(served))),
+        }
+    }
+
+    /// Whether part of it can be among them.
+    fn meets(self, destination: &Address) -> bool {
+        match (self, destination) {
+            (Self::Prefix(served), Address::Prefix(prefix)) => {
+                prefix.contains(served) || served.contains(*prefix)
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Warns where everybody's echo requests to served addresses are denied.
+fn silent(policy: &Policy, places: &Places, warnings: &mut Vec<Diagnostic>) {
+    /// Lists of served prefixes are long sometimes; the first few show what is wrong.
+    const MOST: usize = 20;
+    if !policy.respond.enabled {
+        return;
+    }
+    let own = Family::ALL.map(Served::Own).into_iter().filter(|_| policy.respond.own);
+    let served = own.chain(policy.respond.prefixes.iter().take(MOST).copied().map(Served::Prefix));
+    let mut by_rule: Vec<(Option<&Rule>, Vec<String>)> = Vec::new();
+    for served in served {
+        let family = served.family();
+        // The first rule that decides about all requests, if no earlier one lets some through.
+        let mut decides = (policy.acl.default == DefaultAction::Deny).then_some(None);
+        for rule in policy.acl.rules.iter().filter(|rule| has_echo(&rule.kinds[family as usize], family)) {
+            let denies = matches!(rule.action, Action::Deny | Action::Reject(_)) && !rule.options.monitor;
+            if !denies {
+                if served.meets(&rule.destination) {
+                    decides = None;
+                    break;
+                }
+                continue;
+            }
+            let Options { length, ttl, dscp, vlan, .. } = rule.options;
+            let unconditional = (length, ttl, dscp, vlan) == (None, None, None, None);
+            if unconditional && rule.source == Address::Any && served.is_within(&rule.destination, policy) {
+                decides = Some(Some(rule));
+                break;
+            }
+        }
+        let Some(rule) = decides else { continue };
+        let name = match served {
+            Served::Prefix(prefix) => prefix.to_string(),
+            Served::Own(_) => "own".to_owned(),
+        };
+        let same = |other: &Option<&Rule>| match (other, rule) {
+            (Some(one), Some(other)) => std::ptr::eq(*one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        match by_rule.iter_mut().find(|(other, _)| same(other)) {
+            Some((_, names)) if names.contains(&name) => {}
+            Some((_, names)) => names.push(name),
+            None => by_rule.push((rule, vec![name])),
+        }
+    }
+    for (rule, names) in by_rule {
+        let (what, span) = match rule {
+            Some(rule) => match rule.origin {
+                Origin::File => (called(rule), Some(rule.span.clone())),
+                Origin::Preset(preset) => {
+                    let place = places.presets.iter().find(|(name, _)| *name == preset);
+                    (called(rule), place.map(|(_, span)| span.clone()))
+                }
+            },
+            None => ("the default".to_owned(), places.default.clone()),
+        };
+        let message = format!(
+            "{what} makes served addresses silent: nobody's pings to {} are answered",
+            names.join(", ")
+        );
+        let help = "permit echo from somewhere before it, or take them out of [respond] `to`";
+        warnings.push(Diagnostic::warning(span.unwrap_or(0..0), message).with_help(help));
+    }
+}

@@ -1,0 +1,114 @@
+//! Presets: rule lists that policies name instead of repeating them. They follow the policy's own rules.
+
+use super::{
+    acl::{Origin, Rule},
+    rules::{self, KnownSets},
+};
+
+/// A rule list with a name.
+#[derive(Debug)]
+pub struct Preset {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is for, in a few words.
+    pub about: &'static str,
+    /// Its rules, in the language of policies.
+    pub text: &'static str,
+}
+
+impl Preset {
+    /// Its rules.
+    #[must_use]
+    pub fn rules(&self) -> Vec<Rule> {
+        let (mut rules, _) = rules::parse(self.text, Origin::Preset(self.name), &KnownSets::new());
+        // Places in this file are none in the policy's.
+        rules.iter_mut().for_each(|rule| rule.span = 0..0);
+        rules
+    }
+}
+
+/// All presets.
+pub static PRESETS: [Preset; 3] = [
+    Preset {
+        name: "deprecated",
+        about: "denies ICMP messages that RFC 6633 and RFC 6918 have retired",
+        text: "
+            deny icmp4 any any source-quench
+            deny icmp4 any any alternate-address
+            remark information and address mask requests
+            deny icmp4 any any 15-18
+            remark traceroute, conversion error, mobility, domain names, SKIP
+            deny icmp4 any any 30-39
+        ",
+    },
+    Preset {
+        name: "rfc4890-host",
+        about: "sorts ICMPv6 for a host as RFC 4890 4.4 recommends",
+        text: "
+            remark 4.4.1: must not be dropped
+            permit icmp6 any any unreachable
+            permit icmp6 any any packet-too-big
+            permit icmp6 any any time-exceeded
+            permit icmp6 any any parameter-problem {header, next-header, parameter-option}
+            permit icmp6 any any {echo, echo-reply}
+            permit icmp6 any any {mld-query, mld-report, mld-reduction, mld2-listener-report}
+            permit icmp6 any any {nd-router-solicit, nd-router-advert, nd-ns, nd-na}
+            permit icmp6 any any {ind-neighbor-solicit, ind-neighbor-advert}
+            permit icmp6 any any {certification-path-solicitation, certification-path-advertisement}
+            permit icmp6 any any 151-153
+            remark experiments, and what has been reserved for extensions
+            deny icmp6 any any {100, 101, 127, 200, 201, 255}
+            remark what only routers, home agents and mobile nodes have a use for
+            deny icmp6 any any router-renumbering
+            deny icmp6 any any 144-147
+            deny icmp6 any any experimental-mobility
+            remark node information
+            deny icmp6 any any {node-information-query, node-information-response}
+            remark informational messages that had not been assigned
+            deny icmp6 any any {154-199, 202-254}
+        ",
+    },
+    Preset {
+        name: "no-redirects",
+        about: "denies redirects of both families, also those that the guard would let through",
+        text: "
+            deny icmp any any redirect force
+        ",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_rules() {
+        for preset in &PRESETS {
+            let (rules, errors) = rules::parse(preset.text, Origin::Preset(preset.name), &KnownSets::new());
+            assert_eq!(errors, [], "{}", preset.name);
+            assert_eq!(rules.len(), preset.rules().len());
+            assert!(!rules.is_empty());
+        }
+    }
+
+    #[test]
+    fn denies_what_is_deprecated() {
+        // C30, C31.
+        let texts: Vec<String> = PRESETS[0].rules().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "deny icmp4 any any source-quench",
+                "deny icmp4 any any alternate-address",
+                "deny icmp4 any any 15-18",
+                "deny icmp4 any any 30-39",
+            ]
+        );
+    }
+
+    #[test]
+    fn denies_redirects() {
+        // C33.
+        assert_eq!(PRESETS[2].rules()[0].to_string(), "deny icmp any any redirect force");
+    }
+}
