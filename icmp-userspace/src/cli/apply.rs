@@ -45,6 +45,7 @@ impl Arguments {
         let progress = Progress::begin();
         progress.stage("reading the policy and its sets");
         let source = Source::read(Some(&self.file))?;
+        source.warn();
         let netlink = Netlink::open()?;
         let name = listing::only(&netlink, places, self.interface.as_deref()).await?;
         let mut site = Site::open(&netlink, &name, places).await?;
@@ -57,7 +58,8 @@ impl Arguments {
         progress.stage("loading");
         let save = |directory: &Path| source.save(directory);
         // Read before it is replaced: then it goes.
-        let former_policy = policy_of(&change.site().state().generation(former.program), &former.generation);
+        let directory = change.site().state().generation(former.program);
+        let former_source = Source::of_snapshot(&directory, &former.generation.source).ok();
         if let Some(time) = self.confirm {
             let pending = change.expect_confirmation(time)?;
             if let Err(error) = guardian::start(places, change.site().interface.index, &pending) {
@@ -77,8 +79,13 @@ impl Arguments {
         change.complain(None)?;
         drop((change, progress));
         log::info!("{name}: program {program} replaces {}; its counters go on", former.program);
-        install::warn(&name, &source.policy, &compiled.interface, false);
-        tell_difference(&former.generation, &compiled.generation, former_policy.as_ref(), &source.policy)?;
+        install::warn(&name, source.policy(), &compiled.interface, false);
+        tell_difference(
+            &former.generation,
+            &compiled.generation,
+            former_source.as_ref().map(Source::policy),
+            source.policy(),
+        )?;
         if let Some(time) = self.confirm {
             log::info!(
                 "{name}: the former policy comes back in {} unless this one is confirmed: `icmpctl confirm {name}`",
@@ -87,10 +94,6 @@ impl Arguments {
         }
         Ok(())
     }
-}
-
-fn policy_of(directory: &Path, generation: &Generation) -> Option<Policy> {
-    Source::of_snapshot(directory, &generation.source).ok().map(|source| source.policy)
 }
 
 /// How many lines of one kind are shown.

@@ -40,7 +40,7 @@ impl Compiled {
         if let Some(problem) = running.as_ref().and_then(|running| running.problem.as_ref()) {
             log::warn!("the counters of rules begin anew: {problem}");
         }
-        let mut slots = Slots::assign(&source.policy, &former)?;
+        let mut slots = Slots::assign(source.policy(), &former)?;
         if running.is_some() {
             let counts = counts(change)?;
             for slot in slots.new_since(&former) {
@@ -61,7 +61,7 @@ impl Compiled {
         // It may have got another MAC address since it was found.
         let now = netlink.by_index(site.interface.index).await?;
         let interface = netlink.describe(now.as_ref().unwrap_or(&site.interface)).await?;
-        let tables = compile(&source.policy, &interface, &generation.slots)?;
+        let tables = compile(source.policy(), &interface, &generation.slots)?;
         Ok(Self { tables, generation, interface })
     }
 

@@ -248,6 +248,9 @@ impl Follower {
         match installed {
             Ok((source, new)) => {
                 let warn = new.is_some();
+                if warn {
+                    source.warn();
+                }
                 self.source = source;
                 if let Some((program, interface)) = new {
                     (self.program, self.known) = (program, interface);
@@ -258,7 +261,7 @@ impl Follower {
                     log::info!("{name}: {} is in order again", path.display());
                 }
                 if warn {
-                    install::warn(&name, &self.source.policy, &self.known, true);
+                    install::warn(&name, self.source.policy(), &self.known, true);
                 }
             }
             Err(error) => {

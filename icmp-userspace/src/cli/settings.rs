@@ -47,7 +47,12 @@ enum ModeName {
 impl Settings {
     /// Reads the policy, or takes the default.
     pub(super) fn source(&self) -> anyhow::Result<Source> {
-        Source::read(self.policy.as_deref())
+        let progress = Progress::begin();
+        progress.stage("reading the policy and its sets");
+        let source = Source::read(self.policy.as_deref())?;
+        drop(progress);
+        source.warn();
+        Ok(source)
     }
 
     /// How to attach, as it is meant.
@@ -81,7 +86,7 @@ pub(super) async fn attach(
     if let Some(why) = &outcome.why_generic {
         log::warn!("{name} runs in generic mode, at several times the cost a packet: {why}");
     }
-    install::warn(name, &source.policy, &compiled.interface, options.follows);
+    install::warn(name, source.policy(), &compiled.interface, options.follows);
     Ok((outcome, compiled.interface))
 }
 

@@ -1,7 +1,7 @@
 //! A policy with the files that it was read from: what is compiled, what goes into its snapshot, and what is watched.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -12,60 +12,62 @@ use icmp_userspace::{
         stamp::Stamped,
         state::{self, Generation, Listing},
     },
-    policy::{Policy, file, slots::Slots},
+    policy::{
+        Policy,
+        file::{self, Loaded},
+        slots::Slots,
+    },
 };
 
 /// A policy that has been read.
 pub(super) struct Source {
-    /// What it means.
-    pub(super) policy: Policy,
-    text: String,
+    loaded: Loaded,
+    /// The policy's file; none for the default policy.
     path: Option<PathBuf>,
     files: Vec<Stamped>,
 }
-
-/// The name of a policy in its snapshot.
-const SNAPSHOT: &str = "policy.toml";
 
 impl Source {
     /// Reads a policy file, or takes the default policy.
     pub(super) fn read(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else {
-            return Ok(Self {
+            let loaded = Loaded {
                 policy: Policy::default(),
                 text: String::new(),
-                path: None,
+                path: PathBuf::new(),
+                warnings: Vec::new(),
                 files: Vec::new(),
-            });
+            };
+            return Ok(Self { loaded, path: None, files: Vec::new() });
         };
         let begin = SystemTime::now();
-        let policy = file::read(path)?;
-        let text =
-            fs::read_to_string(path).with_context(|| format!("reading the policy {}", path.display()))?;
-        let path =
-            std::path::absolute(path).with_context(|| format!("making {} absolute", path.display()))?;
-        let files = vec![Stamped::read_since(&path, begin)];
-        Ok(Self { policy, text, path: Some(path), files })
+        let loaded = file::load(path)?;
+        let stamped = |path: &PathBuf| Ok(Stamped::read_since(&absolute(path)?, begin));
+        let files = loaded.files.iter().map(stamped).collect::<anyhow::Result<_>>()?;
+        Ok(Self { path: Some(absolute(path)?), loaded, files })
     }
 
     /// Reads the policy of a program that has been loaded, from its generation.
     pub(super) fn of_snapshot(directory: &Path, source: &state::Source) -> anyhow::Result<Self> {
-        let path = directory.join(SNAPSHOT);
-        let policy = file::read(&path)?;
-        let text =
-            fs::read_to_string(&path).with_context(|| format!("reading the policy {}", path.display()))?;
-        Ok(Self { policy, text, path: source.policy.clone(), files: source.files.clone() })
+        let loaded = file::load_snapshot(directory)?;
+        Ok(Self { loaded, path: source.policy.clone(), files: source.files.clone() })
+    }
+
+    /// What it means.
+    pub(super) const fn policy(&self) -> &Policy {
+        &self.loaded.policy
     }
 
     /// Writes its snapshot.
     pub(super) fn save(&self, directory: &Path) -> io::Result<()> {
-        fs::write(directory.join(SNAPSHOT), &self.text)
+        self.loaded.save(directory)
     }
 
     /// What belongs to its program, with these slots.
     pub(super) fn generation(&self, slots: Slots) -> Generation {
-        let sets = self.policy.sets.iter().filter(|set| !set.dynamic).map(|set| set.name.clone());
-        let listing = Listing { rules: slots.lines(&self.policy), sets: sets.collect() };
+        let policy = self.policy();
+        let sets = policy.sets.iter().filter(|set| !set.dynamic).map(|set| set.name.clone());
+        let listing = Listing { rules: slots.lines(policy), sets: sets.collect() };
         let source = state::Source { policy: self.path.clone(), files: self.files.clone() };
         Generation { slots, listing, source }
     }
@@ -73,6 +75,13 @@ impl Source {
     /// The policy's file; `None` for the default policy.
     pub(super) fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// Says what is probably not meant.
+    pub(super) fn warn(&self) {
+        if !self.loaded.warnings.is_empty() {
+            log::info!("{}", self.loaded.report());
+        }
     }
 
     /// Whether any of its files is not as it was when it was read.
@@ -87,17 +96,24 @@ impl Source {
 
     /// Whether it means the same, wherever it was read from.
     pub(super) fn means_the_same(&self, other: &Self) -> bool {
-        let (one, two) = (&self.policy, &other.policy);
+        let (one, two) = (self.policy(), other.policy());
         let texts = |policy: &Policy| -> Vec<_> {
             policy.acl.rules.iter().map(|rule| (rule.number, rule.origin, rule.to_string())).collect()
         };
-        let sets = |policy: &Policy| -> Vec<_> {
-            let sets = policy.sets.iter();
-            sets.map(|set| (set.name.clone(), set.prefixes.clone(), set.dynamic)).collect()
+        let sets_are_equal = || {
+            let mut pairs = one.sets.iter().zip(&two.sets);
+            one.sets.len() == two.sets.len()
+                && pairs.all(|(one, two)| {
+                    (&one.name, &one.prefixes, one.dynamic) == (&two.name, &two.prefixes, two.dynamic)
+                })
         };
         one.respond == two.respond
             && (one.acl.default, one.acl.errors) == (two.acl.default, two.acl.errors)
             && texts(one) == texts(two)
-            && sets(one) == sets(two)
+            && sets_are_equal()
     }
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| format!("making {} absolute", path.display()))
 }
