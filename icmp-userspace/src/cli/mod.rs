@@ -8,6 +8,7 @@ mod duration;
 mod guardian;
 mod install;
 mod output;
+mod policy;
 mod progress;
 mod run;
 mod set;
@@ -71,6 +72,8 @@ enum Verb {
     Status(status::Arguments),
     /// Show what became of the packets, and why
     Stats(stats::Arguments),
+    /// Check policy files, show what they mean, make one from a router's configuration
+    Policy(policy::Arguments),
     #[command(hide = true)]
     Guardian(guardian::Arguments),
 }
@@ -120,6 +123,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Set(arguments) => arguments.run(places).await,
             Verb::Status(arguments) => arguments.run(places).await,
             Verb::Stats(arguments) => arguments.run(places).await,
+            Verb::Policy(arguments) => arguments.run(),
             Verb::Guardian(arguments) => arguments.run(places).await,
         }
     })

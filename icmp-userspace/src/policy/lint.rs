@@ -1,7 +1,10 @@
 //! What is wrong with a policy as a whole, or probably not meant: rules that would break the network without saying so, that
 //! never match, or that do nothing.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::{Range, RangeInclusive},
+};
 
 use icmp_common::Family;
 
@@ -71,19 +74,27 @@ fn ttl_fits(guarded: &Guarded, options: &Options) -> bool {
     }
 }
 
-/// Guarded messages that a rule names.
-fn named(rule: &Rule) -> impl Iterator<Item = &'static Guarded> {
-    GUARDED.iter().filter(|guarded| {
-        let Kinds::These(ranges) = &rule.kinds[guarded.family as usize] else { return false };
-        ttl_fits(guarded, &rule.options) && ranges.iter().any(|range| meets(range, guarded))
+/// Guarded messages that a rule names, and which of them.
+fn named(rule: &Rule) -> impl Iterator<Item = (&'static Guarded, KindRange)> {
+    GUARDED.iter().filter(|guarded| ttl_fits(guarded, &rule.options)).filter_map(|guarded| {
+        let Kinds::These(ranges) = &rule.kinds[guarded.family as usize] else { return None };
+        let common = ranges.iter().find_map(|range| common(range, &all_of(guarded)))?;
+        Some((guarded, common))
     })
 }
 
-fn meets(range: &KindRange, guarded: &Guarded) -> bool {
-    let overlap = |[first, last]: [u8; 2], other: &std::ops::RangeInclusive<u8>| {
-        first <= *other.end() && *other.start() <= last
+fn all_of(guarded: &Guarded) -> KindRange {
+    let ends = |range: &RangeInclusive<u8>| [*range.start(), *range.end()];
+    KindRange { types: ends(&guarded.types), codes: ends(&guarded.codes) }
+}
+
+/// What two ranges have in common.
+fn common(one: &KindRange, other: &KindRange) -> Option<KindRange> {
+    let overlap = |[first, last]: [u8; 2], other: [u8; 2]| {
+        let [first, last] = [first.max(other[0]), last.min(other[1])];
+        (first <= last).then_some([first, last])
     };
-    overlap(range.types, &guarded.types) && overlap(range.codes, &guarded.codes)
+    Some(KindRange { types: overlap(one.types, other.types)?, codes: overlap(one.codes, other.codes)? })
 }
 
 /// A rule that denies what the guard lets through.
@@ -92,27 +103,18 @@ fn against_guard(rule: &Rule) -> Option<Diagnostic> {
     if force || monitor || !matches!(rule.action, Action::Deny | Action::Reject(_)) {
         return None;
     }
-    let guarded = named(rule).next()?;
-    let family = match guarded.family {
-        Family::Ipv4 => "ICMP",
-        Family::Ipv6 => "ICMPv6",
+    let (guarded, KindRange { types, codes }) = named(rule).next()?;
+    let (family, ttl) = match guarded.family {
+        Family::Ipv4 => ("ICMP", "TTL"),
+        Family::Ipv6 => ("ICMPv6", "hop limit"),
     };
-    let span = |range: &std::ops::RangeInclusive<u8>| match (range.start(), range.end()) {
-        (first, last) if first == last => first.to_string(),
-        (first, last) => format!("{first}-{last}"),
+    let span = |[first, last]: [u8; 2]| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
     };
-    let codes =
-        if guarded.codes == (0..=255) { String::new() } else { format!(" code {}", span(&guarded.codes)) };
-    let ttl = guarded.ttl.map_or_else(String::new, |ttl| match guarded.family {
-        Family::Ipv4 => format!(" with TTL {ttl}"),
-        Family::Ipv6 => format!(" with hop limit {ttl}"),
-    });
-    let message = format!(
-        "{} would deny {family} type {}{codes}{ttl}: {}",
-        called(rule),
-        span(&guarded.types),
-        guarded.why
-    );
+    let codes = if codes == [0, 255] { String::new() } else { format!(" code {}", span(codes)) };
+    let ttl = guarded.ttl.map_or_else(String::new, |number| format!(" with {ttl} {number}"));
+    let message =
+        format!("{} would deny {family} type {}{codes}{ttl}: {}", called(rule), span(types), guarded.why);
     Some(
         Diagnostic::new(rule.span.clone(), message)
             .with_help("add force if that is meant; else name other messages"),
@@ -124,21 +126,16 @@ fn useless_limit(rule: &Rule) -> Option<Diagnostic> {
     if rule.options.force || !matches!(rule.action, Action::Limit(_)) {
         return None;
     }
-    let kept: Vec<&Guarded> = named(rule).filter(|guarded| guarded.from_limits).collect();
+    let kept: Vec<&Guarded> =
+        named(rule).map(|(guarded, _)| guarded).filter(|guarded| guarded.from_limits).collect();
     let all = |family: Family| match &rule.kinds[family as usize] {
         Kinds::None => true,
         Kinds::Any | Kinds::Fragments => false,
-        Kinds::These(ranges) => ranges.iter().all(|range| {
-            let guards: Vec<KindRange> = kept
-                .iter()
-                .filter(|guarded| guarded.family == family)
-                .map(|guarded| KindRange {
-                    types: [*guarded.types.start(), *guarded.types.end()],
-                    codes: [*guarded.codes.start(), *guarded.codes.end()],
-                })
-                .collect();
-            covers(&guards, range)
-        }),
+        Kinds::These(ranges) => {
+            let of_family = kept.iter().filter(|guarded| guarded.family == family);
+            let guards: Vec<KindRange> = of_family.map(|guarded| all_of(guarded)).collect();
+            ranges.iter().all(|range| covers(&guards, range))
+        }
     };
     if !Family::ALL.into_iter().all(all) {
         return None;
@@ -183,7 +180,7 @@ fn useless_force(rule: &Rule) -> Option<Diagnostic> {
             GUARDED.iter().any(|guarded| guarded.family == family && ttl_fits(guarded, &rule.options))
         }
         Kinds::None | Kinds::Fragments => false,
-        Kinds::These(_) => named(rule).any(|guarded| guarded.family == family),
+        Kinds::These(_) => named(rule).any(|(guarded, _)| guarded.family == family),
     };
     if !rule.options.force || Family::ALL.into_iter().any(reaches_guard) {
         return None;
@@ -196,12 +193,10 @@ fn useless_force(rule: &Rule) -> Option<Diagnostic> {
 
 /// Whether all of `range` lies in `ranges`, which do not overlap.
 fn covers(ranges: &[KindRange], range: &KindRange) -> bool {
-    let common = |one: [u8; 2], other: [u8; 2]| {
-        let [first, last] = [one[0].max(other[0]), one[1].min(other[1])].map(u32::from);
-        (last + 1).saturating_sub(first)
-    };
-    let size = |other: &KindRange| common(other.types, range.types) * common(other.codes, range.codes);
-    ranges.iter().map(size).sum::<u32>() == size(range)
+    let length = |[first, last]: [u8; 2]| u32::from(last - first) + 1;
+    let size = |range: &KindRange| length(range.types) * length(range.codes);
+    let common = ranges.iter().filter_map(|other| common(other, range));
+    common.map(|common| size(&common)).sum::<u32>() == size(range)
 }
 
 fn includes(wide: &Kinds, narrow: &Kinds) -> bool {
@@ -309,8 +304,13 @@ fn hidden_rules(policy: &Policy, places: &Places, warnings: &mut Vec<Diagnostic>
                 called(hiding),
                 called(rule)
             );
-            warnings
-                .push(Diagnostic::warning(span, message).with_help("let `default` stand for the last rule"));
+            let all = hiding.source == Address::Any && hiding.destination == Address::Any;
+            let help = if all && hiding.kind_text.is_empty() {
+                "leave that rule out: `default` stands for packets that no rule matches"
+            } else {
+                "leave the preset out"
+            };
+            warnings.push(Diagnostic::warning(span, message).with_help(help));
         }
     }
     hidden
@@ -328,7 +328,7 @@ fn sets(policy: &Policy, places: &Places, warnings: &mut Vec<Diagnostic>) {
             })
             .collect::<Vec<_>>()
     };
-    let used: std::collections::HashSet<String> =
+    let used: HashSet<String> =
         policy.acl.rules.iter().flat_map(named).chain(places.members.iter().cloned()).collect();
     for set in &policy.sets {
         let Some(span) = places.sets.get(&set.name).cloned() else { continue };

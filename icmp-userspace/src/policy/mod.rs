@@ -3,6 +3,8 @@
 pub mod acl;
 pub mod compile;
 pub mod diagnostic;
+#[cfg(test)]
+mod examples;
 pub mod file;
 pub mod guard;
 pub mod input;
@@ -12,6 +14,7 @@ mod lists;
 pub mod names;
 pub mod prefix;
 pub mod presets;
+pub mod router;
 mod rules;
 mod sets;
 pub mod slots;

@@ -194,8 +194,26 @@ impl Parser<'_> {
                 codes = Some(words.list("a code")?);
             }
         }
+        let named = self.kinds(&types, codes.as_deref(), covered, list);
+        let named = named.unwrap_or_else(|diagnostic| {
+            self.diagnostics.push(diagnostic);
+            skip_to_option(&mut words);
+            None
+        });
         let (options, fragments) = self.options(&mut words);
-        let meaning = self.kinds(&types, codes.as_deref(), covered, fragments.as_ref(), list)?;
+        let meaning = match (named, fragments) {
+            (Some(meaning), None) => meaning,
+            (Some(_), Some(word)) => {
+                let message = "a type and `fragments`: fragments other than the first carry no type";
+                return Err(Diagnostic::new(word.span, message)
+                    .with_help("leave out one of them, or write two rules"));
+            }
+            (None, fragments) => {
+                let kinds = if fragments.is_some() { Kinds::Fragments } else { Kinds::Any };
+                let kinds = covered.map(|covered| if covered { kinds.clone() } else { Kinds::None });
+                Meaning { kinds, text: String::new() }
+            }
+        };
         let action = match action {
             Action::Limit(limit) => Action::Limit(with_lengths(limit, &lengths, covered)?),
             action => action,
@@ -209,23 +227,16 @@ impl Parser<'_> {
         Ok((self.diagnostics.len() == errors).then_some(rule))
     }
 
+    /// What the words for types and codes mean, if there are any.
     fn kinds(
         &self,
         types: &[Word<'_>],
         codes: Option<&[Word<'_>]>,
         covered: [bool; 2],
-        fragments: Option<&Word<'_>>,
         list: Option<Family>,
-    ) -> Result<Meaning, Diagnostic> {
+    ) -> Result<Option<Meaning>, Diagnostic> {
         if types.is_empty() {
-            let kinds = if fragments.is_some() { Kinds::Fragments } else { Kinds::Any };
-            let kinds = covered.map(|covered| if covered { kinds.clone() } else { Kinds::None });
-            return Ok(Meaning { kinds, text: String::new() });
-        }
-        if let Some(word) = fragments {
-            let message = "a type and `fragments`: fragments other than the first carry no type";
-            return Err(Diagnostic::new(word.span.clone(), message)
-                .with_help("leave out one of them, or write two rules"));
+            return Ok(None);
         }
         let scope = match (covered, list) {
             ([true, true], _) => Scope::Both,
@@ -233,7 +244,7 @@ impl Parser<'_> {
             ([_, true], _) => Scope::One(Family::Ipv6),
             _ => Scope::One(Family::Ipv4),
         };
-        kinds::parse(types, codes, scope, &OPTIONS)
+        kinds::parse(types, codes, scope, &OPTIONS).map(Some)
     }
 
     fn address(&self, words: &mut Words<'_>, what: &str) -> Result<Placed, Diagnostic> {
@@ -347,12 +358,17 @@ impl Parser<'_> {
             };
             if let Err(diagnostic) = outcome {
                 self.diagnostics.push(diagnostic);
-                while words.peek().is_some_and(|word| !OPTIONS.contains(&word.text)) {
-                    words.take();
-                }
+                skip_to_option(words);
             }
         }
         (options, fragments)
+    }
+}
+
+/// Leaves out words up to the next option: they belong to what was wrong.
+fn skip_to_option(words: &mut Words<'_>) {
+    while words.peek().is_some_and(|word| !OPTIONS.contains(&word.text)) {
+        words.take();
     }
 }
 

@@ -14,13 +14,13 @@ pub(super) fn expected(value: &Value<'_>, what: &str) -> Diagnostic {
     Diagnostic::new(value.span(), format!("expected {what}, found {}", describe(value.get_ref())))
 }
 
-/// What was expected, or true or false.
+/// True or false was expected.
 pub(super) fn boolean(value: &Value<'_>) -> Result<bool, Diagnostic> {
     value.get_ref().as_bool().ok_or_else(|| expected(value, "true or false"))
 }
 
 /// One of a few strings was expected.
-pub(super) fn one_of<'a, T: Copy>(value: &Value<'_>, choices: &[(&'a str, T)]) -> Result<T, Diagnostic> {
+pub(super) fn one_of<T: Copy>(value: &Value<'_>, choices: &[(&str, T)]) -> Result<T, Diagnostic> {
     let text = value.get_ref().as_str();
     if let Some((_, choice)) = choices.iter().find(|(name, _)| Some(*name) == text) {
         return Ok(*choice);
