@@ -510,3 +510,39 @@ fn rules_are_listed_and_compared_by_their_text() {
     assert_eq!((rules()[0]["number"].as_u64(), &status(&lab)["rules"]), (Some(5), &2.into()));
     detach(&lab);
 }
+
+/// Counters whose pins are gone begin anew, and that is said; what is attached goes on.
+#[test]
+#[ignore = "needs root and BPF"]
+fn missing_pins_are_made_anew() {
+    let (lab, path) = attached();
+    assert_eq!(lab.counted("ipv4", "echo"), 1);
+    fs::remove_file(lab.pins().join("counters")).unwrap();
+    let applied = lab.icmpctl(&["apply", text(&path)]);
+    assert!(applied.stderr.contains("all counters begin anew"), "{applied}");
+    let _ = applied.ok();
+    assert_eq!((ttl(&lab), lab.counted("ipv4", "echo")), (100, 1));
+    detach(&lab);
+}
+
+/// What is recorded can be lost; a confirmation is waited for all the same.
+#[test]
+#[ignore = "needs root and BPF"]
+fn a_lost_record_is_begun_anew() {
+    let lab = Lab::new();
+    let path = policy(&lab, "policy.toml", 100);
+    let running = lab.start(&["run", SERVER_END, "--policy", text(&path)]);
+    let record = format!("/run/icmpctl/{}.json", lab.server.key(lab.server.index(SERVER_END)));
+    for garbage in ["", "{}", "[1]", "\u{0}"] {
+        fs::write(&record, garbage).unwrap();
+        assert_eq!(status(&lab)["state"], "attached");
+        let new = policy(&lab, "new.toml", 101);
+        let _ = lab.icmpctl(&["apply", text(&new), "--confirm", "1s"]).ok();
+        assert_eq!(ttl(&lab), 101);
+        wait_until(|| status(&lab)["pending"].is_null());
+        assert_eq!(ttl(&lab), 100);
+    }
+    running.signal(Signal::INT);
+    let _ = running.wait().ok();
+    lab.assert_nothing_left();
+}

@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use icmp_userspace::kernel::{
+    Error,
     attach::{Places, Site},
     interface::Netlink,
     record::Pending,
@@ -76,21 +77,33 @@ impl Arguments {
         let pending = Pending { deadline: self.deadline, previous: self.previous };
         let mut failed = 0;
         loop {
-            // An interface that is gone, or that nothing is attached to, needs no guardian.
-            let Some(interface) = netlink.by_index(self.index).await? else { return Ok(()) };
-            let mut site = Site::open(&netlink, &interface.name, places).await?;
-            if site.record().and_then(|record| record.pending) != Some(pending) {
-                return Ok(());
-            }
-            let left = Duration::from_secs(pending.left());
-            if left.is_zero() {
-                match roll_back(&netlink, &mut site, Why::Deadline).await {
-                    Ok(_) => return Ok(()),
-                    Err(error) if failed == ATTEMPTS => return Err(error),
-                    Err(_) => failed += 1,
+            match guard(&netlink, places, self.index, pending).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => sleep(PAUSE.min(Duration::from_secs(pending.left()))).await,
+                Err(error) if failed == ATTEMPTS => return Err(error),
+                Err(_) => {
+                    failed += 1;
+                    sleep(PAUSE).await;
                 }
             }
-            sleep(PAUSE.min(left.max(Duration::from_millis(100)))).await;
         }
     }
+}
+
+/// Does what is to be done now; true if nothing will be any more.
+async fn guard(netlink: &Netlink, places: &Places, index: u32, pending: Pending) -> anyhow::Result<bool> {
+    // An interface that is gone, or that nothing is attached to, needs no guardian.
+    let Some(interface) = netlink.by_index(index).await? else { return Ok(true) };
+    let mut site = match Site::open(netlink, &interface.name, places).await {
+        Err(Error::NotAttached { .. }) => return Ok(true),
+        site => site?,
+    };
+    if site.record().and_then(|record| record.pending) != Some(pending) {
+        return Ok(true);
+    }
+    if pending.left() > 0 {
+        return Ok(false);
+    }
+    roll_back(netlink, &mut site, Why::Deadline).await?;
+    Ok(true)
 }

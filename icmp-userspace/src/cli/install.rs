@@ -41,7 +41,10 @@ impl Compiled {
             log::warn!("the counters of rules begin anew: {problem}");
         }
         let mut slots = Slots::assign(source.policy(), &former)?;
-        if running.is_some() {
+        if running.is_some() && !change.keeps_counters()? {
+            log::warn!("all counters begin anew: some of their pins are missing");
+            slots = slots.with_new_counters();
+        } else if running.is_some() {
             let counts = counts(change)?;
             for slot in slots.new_since(&former) {
                 slots.start(slot, counts.slot(slot));

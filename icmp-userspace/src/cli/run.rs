@@ -11,6 +11,7 @@ use icmp_userspace::{
         attach::{Places, Site},
         change::Change,
         interface::{Netlink, Watch},
+        sets::Entries,
         state::Snapshot,
     },
     observe::counters,
@@ -143,7 +144,7 @@ impl Follower {
                 () = sleep(PAUSE) => {}
             }
             let name = self.site.interface.name.clone();
-            if self.netlink.by_index(self.site.interface.index).await?.is_none() {
+            if let Ok(None) = self.netlink.by_index(self.site.interface.index).await {
                 bail!("{name} is gone: its pins have been removed");
             }
             if self.site.attached().ok().flatten().is_none() {
@@ -173,7 +174,7 @@ impl Follower {
         if self.watches {
             self.follow_files().await?;
         }
-        if self.pruned.elapsed() > PRUNE {
+        if self.pruned.elapsed() > PRUNE && Entries::exist(self.site.state()) {
             self.site.change("run").await?.change_sets(|_, _| Ok(()))?;
             self.pruned = Instant::now();
         }

@@ -3,11 +3,7 @@
 //! An attachment is a pinned link, maps pinned beside it, a record, and a generation of state. The link is pinned last:
 //! whatever ends the process before leaves nothing attached.
 
-use std::{
-    io,
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io, path::PathBuf};
 
 use aya::programs::loaded_programs;
 
@@ -267,16 +263,9 @@ impl Change<'_> {
     }
 
     fn record(&self, why_generic: Option<String>, options: &Options) -> Result<(), Error> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.site.files.write(&Record {
-            interface: self.site.interface.name.clone(),
-            state: self.site.state.directory().to_owned(),
-            why_generic,
-            since: now.as_secs(),
-            follower: options.follows.then(std::process::id),
-            pending: None,
-            complaint: None,
-        })
+        let follower = options.follows.then(std::process::id);
+        let Site { interface, files, state, .. } = &*self.site;
+        files.write(&Record { why_generic, follower, ..Record::new(&interface.name, state.directory()) })
     }
 
     /// Detaches our program and removes its pins; also what a killed process left of them. Nothing is touched unless

@@ -99,7 +99,8 @@ impl<'a> Change<'a> {
                 // Some were missing, and without them the others are worth nothing.
                 pins.pin_all(&program)?;
             }
-            self.enforce_sets(&new.generation.slots, &running.generation.slots)?;
+            let others = if kept.is_empty() { &Slots::default() } else { &running.generation.slots };
+            self.enforce_sets(&new.generation.slots, others)?;
             let fd = program.fd()?;
             link.update(fd).doing(|| format!("replacing the program on {}", interface.name))
         })();
@@ -220,9 +221,15 @@ impl<'a> Change<'a> {
         self.amend(|record| record.follower = None)
     }
 
+    /// Whether what has been counted is still within reach; else the next program counts anew.
+    pub fn keeps_counters(&self) -> Result<bool, Error> {
+        Ok(!self.site.pins.kept()?.is_empty())
+    }
+
+    /// Changes the record. One that is lost is begun anew with what is known.
     fn amend(&self, amend: impl FnOnce(&mut Record)) -> Result<(), Error> {
-        let files = &self.site.files;
-        let Some(mut record) = files.read() else { return Ok(()) };
+        let Site { interface, files, state, .. } = &*self.site;
+        let mut record = files.read().unwrap_or_else(|| Record::new(&interface.name, state.directory()));
         amend(&mut record);
         files.write(&record)
     }

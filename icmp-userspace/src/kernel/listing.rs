@@ -197,10 +197,8 @@ pub async fn readable(
     privileges::check()?;
     let mut found = Vec::new();
     for (index, pins) in chosen(netlink, places, only).await? {
-        if pins.kept()?.is_empty() {
-            continue;
-        }
-        let Some(counters) = pins.map("COUNTERS") else { continue };
+        let Some(counters) = pins.map("COUNTERS").filter(|pin| pin.exists()) else { continue };
+        pins.kept()?;
         let interface = netlink.by_index(index).await?;
         let record = Files::of(pins.key())?.read();
         let program = match pins.open_link(index)? {
@@ -214,7 +212,7 @@ pub async fn readable(
         found.push(Readable {
             interface: interface.map_or_else(|| format!("interface {index}"), |interface| interface.name),
             counters,
-            rules: pins.map("RULES"),
+            rules: if pins.has("RULES")? { pins.map("RULES") } else { None },
             generation,
         });
     }

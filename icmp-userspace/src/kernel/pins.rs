@@ -125,6 +125,11 @@ impl Pins {
         Ok(if complete { kept } else { Vec::new() })
     }
 
+    /// Whether the map that is called so in the object file is pinned; what is pinned there but can't be ours is an error.
+    pub fn has(&self, name: &str) -> Result<bool, Error> {
+        KEPT.iter().find(|map| map.name == name).map_or(Ok(false), |map| self.is_pinned(map))
+    }
+
     /// Pins all maps of a program that are to outlive it, in the place of others that may be there.
     pub fn pin_all(&self, program: &Program) -> Result<(), Error> {
         self.create()?;

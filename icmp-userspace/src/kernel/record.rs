@@ -5,7 +5,7 @@ use std::{
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::time::{ClockId, clock_gettime};
@@ -38,6 +38,23 @@ pub struct Record {
     /// What is wrong with the policy file, of which the policy in place is an earlier state.
     #[serde(default)]
     pub complaint: Option<String>,
+}
+
+impl Record {
+    /// Of a program that is attached now.
+    #[must_use]
+    pub fn new(interface: &str, state: &Path) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            interface: interface.to_owned(),
+            state: state.to_owned(),
+            why_generic: None,
+            since: now.as_secs(),
+            follower: None,
+            pending: None,
+            complaint: None,
+        }
+    }
 }
 
 /// A policy that waits for confirmation.

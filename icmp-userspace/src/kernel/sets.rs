@@ -101,6 +101,12 @@ impl Entries {
         Ok(entries)
     }
 
+    /// Whether there are any on the disk.
+    #[must_use]
+    pub fn exist(state: &State) -> bool {
+        path(state).exists()
+    }
+
     /// Writes them: all of them or nothing, whatever happens meanwhile.
     pub fn write(&self, state: &State) -> Result<(), Error> {
         let path = path(state);

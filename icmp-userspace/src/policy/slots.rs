@@ -110,10 +110,18 @@ impl Slots {
         }
     }
 
-    /// What has been counted in a slot since it was given away, if its counter holds `count`.
+    /// What has been counted in a slot since it was given away, if its counter holds `count`. One that holds less than it did
+    /// then is another one, made since.
     #[must_use]
     pub fn since_start(&self, slot: u32, count: u64) -> u64 {
-        count.wrapping_sub(self.starts.get(&slot).copied().unwrap_or(0))
+        let start = self.starts.get(&slot).copied().unwrap_or(0);
+        count.checked_sub(start).unwrap_or(count)
+    }
+
+    /// The same slots, if their counters are new ones.
+    #[must_use]
+    pub fn with_new_counters(self) -> Self {
+        Self { starts: BTreeMap::new(), ..self }
     }
 
     /// The rules of the policy that these slots were assigned to in their order, what no rule matches, what the guard keeps.
@@ -264,6 +272,10 @@ mod tests {
         assert_eq!(third.new_since(&second), [two]);
         third.start(two, 40);
         assert_eq!((third.since_start(one, 9), third.since_start(two, 42)), (4, 2));
+        assert_eq!(
+            (third.since_start(two, 3), third.clone().with_new_counters().since_start(two, 42)),
+            (3, 42)
+        );
         // A rule that leaves and comes back begins anew.
         let fourth = Slots::assign(&policy(&[3], &[]), &third).unwrap();
         assert_eq!((fourth.since_start(two, 43), fourth.since_start(one, 9)), (3, 9));
