@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use icmp_common::{Family, config::NextHop};
 use icmp_userspace::policy::{
@@ -312,6 +312,9 @@ fn import(path: &Path, lists: &[String]) -> anyhow::Result<()> {
         bytes = std::fs::read(path).with_context(doing)?;
     }
     let import = router::import(&String::from_utf8_lossy(&bytes), lists);
+    if let Some(name) = lists.iter().find(|name| !import.lists.contains(name)) {
+        bail!("{} has no access list {name}; it has: {}", path.display(), import.lists.join(", "));
+    }
     let mut err = std::io::stderr().lock();
     for left_out in &import.left_out {
         writeln!(err, "line {}: left out: {}\n  {}", left_out.number, left_out.line, left_out.why)?;

@@ -197,8 +197,6 @@ pub enum Protocol {
     Icmp4,
     /// ICMPv6 alone.
     Icmp6,
-    /// As pasted; of all of IP only ICMP and ICMPv6 are ever looked at.
-    Ip,
 }
 
 impl Protocol {
@@ -206,7 +204,7 @@ impl Protocol {
     #[must_use]
     pub const fn covers(self, family: Family) -> bool {
         match self {
-            Self::Icmp | Self::Ip => true,
+            Self::Icmp => true,
             Self::Icmp4 => matches!(family, Family::Ipv4),
             Self::Icmp6 => matches!(family, Family::Ipv6),
         }
@@ -345,7 +343,6 @@ impl fmt::Display for Protocol {
             Self::Icmp => "icmp",
             Self::Icmp4 => "icmp4",
             Self::Icmp6 => "icmp6",
-            Self::Ip => "ip",
         })
     }
 }

@@ -354,6 +354,8 @@ fn both(
             }
         }
     }
+    pairs.sort_unstable();
+    pairs.dedup();
     let Some(codes) = codes else { return Ok(meaning_of_both(pairs, None)) };
     if pairs.iter().flatten().any(|kind| kind.code.is_some()) {
         return Err(already_coded(&spanning(codes), types));
@@ -363,12 +365,12 @@ fn both(
     for word in codes {
         match item(word, "code")? {
             Item::Numbers([first, last]) => {
-                numbers.insert([first, last]);
-                for code in first..=last {
+                for code in (first..=last).filter(|code| !numbers.contains(*code)) {
                     for pair in &pairs {
                         with_codes.push(numbered(word, *pair, code, [first, last] == [0, 255])?);
                     }
                 }
+                numbers.insert([first, last]);
             }
             Item::Name(text) => with_codes.push(named(word, text, &pairs, options)?),
         }
@@ -461,7 +463,8 @@ fn includes(kind: Kind, other: Kind) -> bool {
     kind.kind == other.kind && (kind.code.is_none() || kind.code == other.code)
 }
 
-/// The meaning of pairs of kinds. Where some have no name they come from types and codes that have.
+/// The meaning of pairs of kinds. `written` are the types and codes that they come from, if they do: where a pair has no
+/// name, the text is made of these.
 fn meaning_of_both(mut pairs: Vec<[Kind; 2]>, written: Option<(&[[Kind; 2]], Numbers)>) -> Meaning {
     let mut sets = [Codes::new(), Codes::new()];
     for pair in &pairs {
@@ -482,9 +485,6 @@ fn meaning_of_both(mut pairs: Vec<[Kind; 2]>, written: Option<(&[[Kind; 2]], Num
     let text = match (named, written) {
         (Some(names), _) => list(&names),
         (None, Some((types, codes))) => {
-            let mut types = types.to_vec();
-            types.sort_unstable();
-            types.dedup();
             let types: Vec<String> =
                 types.iter().filter_map(|pair| names::of_pair(*pair)).map(str::to_owned).collect();
             format!("{} {}", list(&types), list(&items(codes, |_| None)))

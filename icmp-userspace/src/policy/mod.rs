@@ -1,4 +1,8 @@
 //! Policies: text (`file`) -> meaning ([`Policy`]) -> tables (`compile`).
+//!
+//! `file` reads the TOML and calls `sets` for named prefixes (with `lists` for files of them) and `rules` for the access list
+//! (with `words`, `kinds` and `names` for its parts); `lint` judges the whole. `router` makes policies of router
+//! configurations.
 
 pub mod acl;
 pub mod compile;

@@ -25,8 +25,10 @@ use super::{
 pub struct Import {
     /// The text of the policy file.
     pub policy: String,
-    /// How many rules and sets are in it.
+    /// How many rules are in it.
     pub rules: usize,
+    /// The names of all access lists that were found.
+    pub lists: Vec<String>,
     /// Lines that are not in it.
     pub left_out: Vec<LeftOut>,
 }
@@ -227,6 +229,7 @@ impl Reader<'_> {
             self.groups.keys().map(|name| (name.clone(), self.families(name))).collect();
         let known: KnownSets<'_> = known.iter().map(|(name, families)| (&**name, *families)).collect();
         let taken = Family::ALL.map(|family| self.taken(family));
+        let lists = self.lists.iter().map(|(_, name, _)| name.clone()).collect();
         let mut text = String::new();
         let mut rules = 0;
         let mut used = BTreeSet::new();
@@ -276,7 +279,7 @@ impl Reader<'_> {
             "# What a router's configuration says of ICMP, in the words of icmpctl.\n{sets}\n[acl]\ndefault = \"permit\"\n\
              rules = '''\n{text}'''\n"
         );
-        Import { policy, rules, left_out: self.left_out }
+        Import { policy, rules, lists, left_out: self.left_out }
     }
 
     /// Which families a group has addresses of, members included.

@@ -220,7 +220,16 @@ impl Parser<'_> {
         };
         let span = words.span();
         let Meaning { kinds, text: kind_text } = meaning;
-        let (source, destination) = (source.address, destination.address);
+        // What is said by an address or a word alike gets one text.
+        let protocol = match covered {
+            [true, true] => Protocol::Icmp,
+            [true, false] => Protocol::Icmp4,
+            [false, _] => Protocol::Icmp6,
+        };
+        let [source, destination] = [source, destination].map(|placed| match placed.address {
+            Address::Prefix(prefix) if prefix.length() == 0 => Address::Any,
+            address => address,
+        });
         let origin = self.origin;
         let rule =
             Rule { number, origin, action, protocol, source, destination, kinds, kind_text, options, span };
@@ -463,8 +472,8 @@ fn protocol(word: &Word<'_>, list: Option<Family>) -> Result<Protocol, Diagnosti
         None => None,
     };
     match word.text {
-        "icmp" => Ok(of_list.unwrap_or(Protocol::Icmp)),
-        "ip" => Ok(of_list.unwrap_or(Protocol::Ip)),
+        // Of all of IP only ICMP is ever looked at.
+        "icmp" | "ip" => Ok(of_list.unwrap_or(Protocol::Icmp)),
         "icmp4" => Ok(Protocol::Icmp4),
         "icmp6" | "ipv6" => Ok(Protocol::Icmp6),
         text if OTHER_PROTOCOLS.contains(&text) || unsigned(text).is_some() => {

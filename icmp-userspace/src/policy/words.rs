@@ -21,7 +21,7 @@ impl Word<'_> {
     pub(super) fn shown(&self) -> String {
         let mut shown: String =
             self.text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '?' } else { c }).collect();
-        if shown.len() < self.text.len() {
+        if self.text.chars().nth(MAX_SHOWN).is_some() {
             shown.push_str("...");
         }
         shown

@@ -152,7 +152,7 @@ total = "6000/min"
             "10 permit icmp set:trusted any",
             "20 deny icmp set:blocklist any",
             "30 deny icmp set:lately any",
-            "40 reject icmp any host 192.0.2.9 echo",
+            "40 reject icmp4 any host 192.0.2.9 echo",
             "50 limit 100/s burst 200 per source icmp any any echo",
             "10 deny icmp4 any any source-quench",
             "20 deny icmp4 any any alternate-address",
@@ -391,7 +391,7 @@ fn warns_of_rules_that_never_match() {
     assert_eq!(
         rules("permit icmp 10.0.0.0/8 any\ndeny icmp 10.1.0.0/16 set:a echo"),
         [
-            "rule 20 (deny icmp 10.1.0.0/16 set:a echo) never matches: rule 10 (permit icmp 10.0.0.0/8 any) comes first"
+            "rule 20 (deny icmp4 10.1.0.0/16 set:a echo) never matches: rule 10 (permit icmp4 10.0.0.0/8 any) comes first"
         ]
     );
     assert_eq!(rules("permit icmp any any ttl 1-255\npermit icmp set:a any"), none);
@@ -473,7 +473,7 @@ fn warns_of_served_addresses_that_are_silent() {
     assert_eq!(
         silent("respond.to = [\"192.0.2.0/24\", \"::1:0:0/96\"]\nacl.rules = 'reject icmp any 192.0.0.0/16'"),
         [
-            "rule 10 (reject icmp any 192.0.0.0/16) makes served addresses silent: nobody's pings to 192.0.2.0/24 are answered"
+            "rule 10 (reject icmp4 any 192.0.0.0/16) makes served addresses silent: nobody's pings to 192.0.2.0/24 are answered"
         ]
     );
     assert_eq!(

@@ -79,7 +79,7 @@ fn a_name_is_mapped_to_both_families() {
 fn an_address_decides_the_family() {
     assert_eq!(rule("deny icmp 10.0.0.0/8 any").kinds, [Kinds::Any, Kinds::None]);
     assert_eq!(rule("deny icmp any host 2001:db8::1").kinds, [Kinds::None, Kinds::Any]);
-    assert_eq!(printed("deny icmp any host 2001:db8::1 nd-ns"), "deny icmp any host 2001:db8::1 nd-ns");
+    assert_eq!(printed("deny icmp any host 2001:db8::1 nd-ns"), "deny icmp6 any host 2001:db8::1 nd-ns");
     assert_eq!(rule("deny icmp 10.0.0.0/8 any 13").kinds[0], these(&[([13, 13], ALL)]));
 }
 
@@ -103,7 +103,7 @@ fn fragments_are_a_kind_of_their_own() {
 fn prints_one_text_for_one_meaning() {
     for (text, canonical) in [
         ("permit   icmp any\tany", "permit icmp any any"),
-        ("permit ip any any", "permit ip any any"),
+        ("permit ip any any", "permit icmp any any"),
         ("permit icmp any any echo-request", "permit icmp any any echo"),
         ("permit icmp4 any any 8", "permit icmp4 any any echo"),
         ("permit icmp4 any any { 4,3 ,5}", "permit icmp4 any any 3-5"),
@@ -131,13 +131,13 @@ fn prints_one_text_for_one_meaning() {
         ("permit icmp any any time-exceeded 0-1", "permit icmp any any {ttl-exceeded, reassembly-timeout}"),
         ("permit icmp any any {echo-reply, echo} 0", "permit icmp any any {echo-reply, echo} 0"),
         ("permit icmp any any echo 0-255", "permit icmp any any echo"),
-        ("permit icmp 192.0.2.0 0.0.0.255 any", "permit icmp 192.0.2.0/24 any"),
-        ("permit icmp 192.0.2.7 0.0.0.255 any", "permit icmp 192.0.2.0/24 any"),
-        ("permit icmp 192.0.2.7 0.0.0.0 any", "permit icmp host 192.0.2.7 any"),
-        ("permit icmp 192.0.2.7/32 any", "permit icmp host 192.0.2.7 any"),
-        ("permit icmp 192.0.2.7 0.0.255.0 any", "permit icmp 192.0.0.7 0.0.255.0 any"),
-        ("permit icmp 0.0.0.0 255.255.255.255 any", "permit icmp 0.0.0.0/0 any"),
-        ("permit icmp host 2001:DB8::1 set:v6", "permit icmp host 2001:db8::1 set:v6"),
+        ("permit icmp 192.0.2.0 0.0.0.255 any", "permit icmp4 192.0.2.0/24 any"),
+        ("permit icmp 192.0.2.7 0.0.0.255 any", "permit icmp4 192.0.2.0/24 any"),
+        ("permit icmp 192.0.2.7 0.0.0.0 any", "permit icmp4 host 192.0.2.7 any"),
+        ("permit icmp 192.0.2.7/32 any", "permit icmp4 host 192.0.2.7 any"),
+        ("permit icmp 192.0.2.7 0.0.255.0 any", "permit icmp4 192.0.0.7 0.0.255.0 any"),
+        ("permit icmp 0.0.0.0 255.255.255.255 any", "permit icmp4 any any"),
+        ("permit icmp host 2001:DB8::1 set:v6", "permit icmp6 host 2001:db8::1 set:v6"),
         ("reject with 13 icmp any any", "reject icmp any any"),
         ("reject with 9 icmp any any", "reject with net-prohibited icmp any any"),
         ("reject with dod-host-prohibited icmp any any", "reject with host-prohibited icmp any any"),
@@ -675,6 +675,31 @@ proptest! {
         let second = Rule { span: 0..0, ..rules[0].clone() };
         prop_assert_eq!(second.to_string(), printed);
         prop_assert_eq!(second, first);
+    }
+
+    /// Types and codes get one text, however they are written.
+    #[test]
+    fn one_meaning_has_one_text(text in any_rule()) {
+        let (rules, _) = parse(&text, Origin::File, &sets());
+        let family = if rules[0].protocol == Protocol::Icmp4 { Family::Ipv4 } else { Family::Ipv6 };
+        if let (Kinds::These(ranges), true) = (&rules[0].kinds[family as usize], rules[0].protocol != Protocol::Icmp) {
+            let all = |pick: fn(&KindRange) -> [u8; 2]| {
+                let items: Vec<String> =
+                    ranges.iter().map(pick).map(|[first, last]| format!("{first}-{last}")).collect();
+                format!("{{{}}}", items.join(", "))
+            };
+            // Only where all types have the same codes can numbers alone say it.
+            let codes = |types: [u8; 2]| {
+                ranges.iter().filter(|range| range.types == types).map(|range| range.codes).collect::<Vec<_>>()
+            };
+            prop_assume!(ranges.iter().all(|range| codes(range.types) == codes(ranges[0].types)));
+            let numbers =
+                format!("deny {} any any {} {}", rules[0].protocol, all(|range| range.types), all(|range| range.codes));
+            let (again, errors) = parse(&numbers, Origin::File, &sets());
+            prop_assert_eq!(&errors, &[], "{}", numbers);
+            prop_assert_eq!(&again[0].kinds, &rules[0].kinds, "{}", numbers);
+            prop_assert_eq!(&again[0].kind_text, &rules[0].kind_text, "{}", numbers);
+        }
     }
 
     #[test]
