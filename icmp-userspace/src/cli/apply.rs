@@ -49,7 +49,6 @@ impl Arguments {
         let netlink = Netlink::open()?;
         let name = listing::only(&netlink, places, self.interface.as_deref()).await?;
         let mut site = Site::open(&netlink, &name, places).await?;
-        privileges::drop_others(false)?;
         let mut change = site.change("apply").await?;
         change.refuse_pending()?;
         let former = change.must_run()?;
@@ -67,6 +66,8 @@ impl Arguments {
                 return Err(error);
             }
         }
+        // The guardian has to have what this process has.
+        privileges::drop_others(false)?;
         let program = match change.swap(&compiled.to_install(Snapshot::Save(&save))) {
             Ok(program) => program,
             Err(error @ Error::Untidy { .. }) => return Err(error.into()),

@@ -14,6 +14,7 @@ use icmp_userspace::kernel::{
     Error,
     attach::{Places, Site},
     interface::Netlink,
+    privileges,
     record::Pending,
 };
 use tokio::time::sleep;
@@ -69,6 +70,8 @@ pub(super) fn start(places: &Places, index: u32, pending: &Pending) -> anyhow::R
 
 impl Arguments {
     pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
+        // Better no policy than one that nobody brings back.
+        privileges::check()?;
         rustix::process::setsid().context("beginning a session")?;
         std::io::stdout().write_all(READY)?;
         let nowhere = std::fs::File::options().write(true).open("/dev/null").context("opening /dev/null")?;
