@@ -23,6 +23,15 @@ pub struct RuleCounters {
 
 const _: () = assert!(RULE_SLOTS.is_multiple_of(RULE_CHUNK) && size_of::<RuleCounters>() == 4096);
 
+impl RuleCounters {
+    /// Counts one packet for the rule with this slot, whose value this must be.
+    #[inline(always)]
+    pub const fn count(&mut self, slot: u32) {
+        let count = &mut self.packets[slot as usize & (RULE_CHUNK - 1)];
+        *count = count.wrapping_add(1);
+    }
+}
+
 /// Packets by family and reason, as one CPU counted them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

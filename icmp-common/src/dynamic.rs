@@ -22,6 +22,14 @@ const _: () = assert!(size_of::<Membership>() == 64);
 impl Membership {
     /// In no set.
     pub const NONE: Self = Self { until: [Until::NEVER.0; DYNAMIC_SETS] };
+
+    /// Until when they are members of the set of this number; masked, because the kernel's verifier does not know how many there
+    /// are.
+    #[inline(always)]
+    #[must_use]
+    pub const fn until(&self, set: u8) -> Until {
+        Until(self.until[set as usize & (DYNAMIC_SETS - 1)])
+    }
 }
 
 /// A moment in units of 1/16 second of the monotonic clock (`CLOCK_MONOTONIC`), rounded up; enough for eight years of uptime.

@@ -7,17 +7,19 @@
 
 #![no_std]
 
+pub mod bucket;
 pub mod checksum;
 pub mod config;
 pub mod counters;
 pub mod dynamic;
+pub mod errors;
 pub mod reason;
 pub mod tables;
 pub mod wire;
 
 /// The version of every layout in this crate. It stands in the path of the pins, so that one version's program
 /// never opens another version's maps.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The two IP families, in the order in which tables and counters hold them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,6 +58,3 @@ pub unsafe trait Plain: Copy + 'static {
         unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
     }
 }
-
-// SAFETY: an array of integers.
-unsafe impl Plain for tables::Chunk4 {}

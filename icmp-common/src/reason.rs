@@ -11,13 +11,17 @@ pub enum Verdict {
     Pass,
     /// Turned into its own answer and sent back out of the interface it came from.
     Answer,
+    /// Dropped, because a rule or the default of the access list says so.
+    Deny,
+    /// The same, and an ICMP error about it sent back out of the interface it came from.
+    Reject,
     /// Broken, and addressed to us: dropped, as the stack would have.
     Malformed,
 }
 
 impl Verdict {
     /// All verdicts, in the order in which listings show them.
-    pub const ALL: [Self; 3] = [Self::Answer, Self::Pass, Self::Malformed];
+    pub const ALL: [Self; 5] = [Self::Answer, Self::Pass, Self::Deny, Self::Reject, Self::Malformed];
 
     /// The past participle that listings and JSON use.
     #[must_use]
@@ -25,6 +29,8 @@ impl Verdict {
         match self {
             Self::Pass => "passed",
             Self::Answer => "answered",
+            Self::Deny => "denied",
+            Self::Reject => "rejected",
             Self::Malformed => "malformed",
         }
     }
@@ -108,4 +114,12 @@ reasons! {
     BadChecksum = 16, Malformed, "bad-checksum", "Echo request whose ICMP checksum is wrong: dropped.";
     /// Longer than any Ethernet frame; the program looks at no more than that to verify a checksum.
     TooLong = 17, Pass, "too-long", "Echo request of more than 9,600 bytes, too long to verify its checksum here: left to the stack.";
+    /// `deny`, or the default.
+    Denied = 18, Deny, "denied", "Denied by a rule or the default of the access list: dropped.";
+    /// `reject`: RFC 1812 5.2.7.1, RFC 4443 3.1.
+    Rejected = 19, Reject, "rejected", "Rejected by a rule: dropped, and an error sent back.";
+    /// RFC 1812 4.3.2.7, RFC 4443 2.4 (e), or nobody to send it to or from.
+    RejectedSilently = 20, Deny, "rejected-silently", "Rejected by a rule, but no error may be sent about it: dropped.";
+    /// RFC 1812 4.3.2.8, RFC 4443 2.4 (f).
+    RejectOverLimit = 21, Deny, "reject-over-limit", "Rejected by a rule, but more errors than are allowed have been sent: dropped.";
 }

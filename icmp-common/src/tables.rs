@@ -1,47 +1,74 @@
-//! The layout of the destination tables: which addresses are served.
+//! The layout of the tables that a policy becomes: what an address is, and which rule decides about a packet.
 //!
 //! They are filled before the program is loaded and not changed while it runs; new contents are a new program.
-//! `icmp-userspace/src/policy/compile.rs` writes them, `icmp-ebpf/src/classify.rs` reads them.
+//! `icmp-userspace/src/policy/compile/` writes them, `icmp-ebpf/src/classify.rs` reads them. What a policy does not need,
+//! [`crate::config::AclConfig`] says, and the kernel's verifier drops.
 //!
-//! **Hosts**: most requests go to few single addresses. Those that are served stand in small tables of slots, each at
-//! the place that its address is hashed to, unless another one has it. What is found there is served; whatever is
-//! not found there is looked up in the tables proper, which hold everything.
+//! **Addresses.** A source address has a class: a number that stands for all addresses that the rules can't tell
+//! apart. A destination address has a class, too, and is besides served or not ([`DestinationCell`]). Both are found in
+//! tables of the same layout:
 //!
-//! **IPv4**: a prefix trie with strides of 16, 8 and 8 bits, leaf-pushed into chunks of 256 cells: one load for a
-//! prefix of up to 16 bits, two up to 24, three beyond, however many prefixes there are. The first 256 chunks
-//! are the root: the first 8 bits of an address are the number of a chunk, the next 8 the place of a cell in it.
-//! A cell is a [`Destination`], or, with [`CHUNK`] set, the number of the chunk for the next 8 bits.
+//! - IPv4: DXR (Zec, Rizzo, Mikuc: DXR, ACM SIGCOMM CCR 42(5), 2012). The first 16 bits select a cell of the root ([`Root4`]),
+//!   which holds the value, or names the lines ([`Ranges4`]) in which the ranges stand that these 65,536 addresses fall into,
+//!   sorted, so that the last one that starts at or before the address has the value.
+//! - IPv6: the first 32 bits are hashed to a [`Line6`] of four cells, of which one may have these 32 bits as its key; it
+//!   names a run of [`Range6`]s, sorted by start, that cover all addresses with these 32 bits. Where no cell has them, the
+//!   run at the beginning covers all of IPv6: it holds the prefixes shorter than 32 bits.
 //!
-//! **IPv6**: the first 32 bits are hashed to a [`Line6`] of four cells, of which one may have these 32 bits as
-//! its key; it names a run of [`Range6`]s, sorted by start, that cover all addresses with these 32 bits. Where
-//! no cell has them, the run of `Config::fallback6_count` ranges at the beginning covers all of IPv6: it holds
-//! the prefixes shorter than 32 bits. The range that an address belongs to is the last that starts at or
-//! before it.
+//! Before all that, [`Hosts`] holds the served hosts: most requests go to few single addresses.
+//!
+//! **Rules.** Type and code give a kind ([`Kinds`]): a number that stands for all messages that the rules can't tell apart.
+//! Source and destination class give a pair, the number of a row of [`Cells`] with one cell for each kind; see
+//! [`crate::config::AclConfig`] for the steps. Such a cell is an [`Outcome`], or, with [`LIST`] set, the number of the first of
+//! the [`Entry`]s that have to be tried one after the other, because they depend on more than addresses and kind.
 
 use crate::Plain;
 
 /// What a destination address is to the responder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u32)]
 pub enum Destination {
-    /// Somebody else's, or left to the stack.
+    /// Somebody else's.
     NotServed = 0,
     /// Echo requests to it are answered.
     Served = 1,
     /// Not one host's address, although a served prefix may cover it: broadcast, multicast, reserved.
     NotUnicast = 2,
+    /// The interface's own, but left to the stack.
+    Own = 3,
 }
 
-impl Destination {
-    /// Reads a cell's value. A number that is none, which no compiler of ours writes, is not served.
+/// The value of a destination address in the tables: its class in the upper bits, a [`Destination`] in the lower two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DestinationCell(pub u32);
+
+impl DestinationCell {
+    /// Most classes of destinations: tables have 16 bits for a value.
+    pub const CLASSES: u32 = 1 << 14;
+
+    /// The cell of a class.
+    #[must_use]
+    pub const fn new(class: u32, destination: Destination) -> Self {
+        Self(class << 2 | destination as u32)
+    }
+
+    /// What the address is to the responder.
     #[inline(always)]
     #[must_use]
-    pub const fn from_cell(cell: u32) -> Self {
-        match cell {
-            1 => Self::Served,
-            2 => Self::NotUnicast,
-            _ => Self::NotServed,
+    pub const fn destination(self) -> Destination {
+        match self.0 & 3 {
+            1 => Destination::Served,
+            2 => Destination::NotUnicast,
+            3 => Destination::Own,
+            _ => Destination::NotServed,
         }
+    }
+
+    /// What it is to the rules.
+    #[inline(always)]
+    #[must_use]
+    pub const fn class(self) -> u32 {
+        self.0 >> 2
     }
 }
 
@@ -56,12 +83,21 @@ pub struct Hosts {
     pub v6: [[u64; 2]; HOST_SLOTS],
     /// IPv4 addresses in memory order.
     pub v4: [u32; HOST_SLOTS],
+    /// Classes of the IPv6 addresses, as destinations.
+    pub class6: [u16; HOST_SLOTS],
+    /// Classes of the IPv4 addresses, as destinations.
+    pub class4: [u16; HOST_SLOTS],
 }
 
 impl Hosts {
     /// No hosts: zeros, which belong to slot 0, and there ones, which do not.
     pub const NONE: Self = {
-        let mut hosts = Self { v6: [[0; 2]; HOST_SLOTS], v4: [0; HOST_SLOTS] };
+        let mut hosts = Self {
+            v6: [[0; 2]; HOST_SLOTS],
+            v4: [0; HOST_SLOTS],
+            class6: [0; HOST_SLOTS],
+            class4: [0; HOST_SLOTS],
+        };
         hosts.v6[0] = [u64::MAX; 2];
         hosts.v4[0] = u32::MAX;
         hosts
@@ -86,17 +122,36 @@ pub const fn host_slot6(address: [u64; 2]) -> usize {
     (address[0].wrapping_add(address[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 
-/// 256 cells of the IPv4 trie.
-pub type Chunk4 = [u32; 256];
-/// How many chunks the root of the IPv4 trie has.
-pub const ROOT4_CHUNKS: usize = 256;
-/// Set in a cell of the IPv4 trie that holds a chunk's number instead of a [`Destination`].
-pub const CHUNK: u32 = 1 << 31;
+/// 256 cells of the root of an IPv4 table: those for one first byte, by the second byte.
+///
+/// A cell is the value of all its addresses, or, with [`LINES`] set, the number of the first line of its ranges (the
+/// lower 26 bits) and the binary logarithm of the number of lines (5 bits above those).
+pub type Root4 = [u32; 256];
+/// How many parts the root of an IPv4 table has.
+pub const ROOT4_PARTS: usize = 256;
+/// Set in a cell of the root that names lines of ranges instead of a value.
+pub const LINES: u32 = 1 << 31;
+/// Bits of such a cell that are a line's number.
+pub const LINE_BITS: u32 = 26;
+/// Most steps by which lines are halved: a line has 16 ranges, and 65,536 addresses have no more than so many.
+pub const LINE_STEPS: u32 = 12;
+
+/// Ranges in one line.
+pub const LINE: usize = 16;
+
+/// A cache line of ranges of IPv4 addresses with the same first 16 bits: each one's start, the last 16 bits of its
+/// first address, in the upper half; its value in the lower. What is free at the end repeats the last range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Ranges4 {
+    /// The ranges, by rising start.
+    pub ranges: [u32; LINE],
+}
 
 /// Most ranges that the addresses with the same first 32 bits may fall into.
-pub const MAX_RUN6: u32 = 1 << 17;
+pub const MAX_RUN6: u32 = 1 << 21;
 /// Steps that a binary search over [`MAX_RUN6`] ranges takes.
-pub const RUN6_STEPS: u32 = 17;
+pub const RUN6_STEPS: u32 = 21;
 
 const _: () = assert!(1 << RUN6_STEPS == MAX_RUN6);
 
@@ -130,22 +185,11 @@ pub struct Range6 {
     pub start_high: u64,
     /// The last 64 bits of its first address, in host order.
     pub start_low: u64,
-    /// A [`Destination`] as its number.
-    pub destination: u32,
+    /// The value of its addresses.
+    pub value: u32,
     /// Zero.
     pub reserved: u32,
 }
-
-// SAFETY: integers and arrays of integers; the assertions below leave no room for padding.
-unsafe impl Plain for Line6 {}
-// SAFETY: as above.
-unsafe impl Plain for Range6 {}
-// SAFETY: as above.
-unsafe impl Plain for Hosts {}
-
-const _: () = assert!(size_of::<Line6>() == 64);
-const _: () = assert!(size_of::<Range6>() == 24);
-const _: () = assert!(size_of::<Hosts>() == 5 << 10);
 
 /// The line in which the cell for addresses that begin with `key` (host order) is, if there is one.
 #[inline(always)]
@@ -153,3 +197,146 @@ const _: () = assert!(size_of::<Hosts>() == 5 << 10);
 pub const fn line6(key: u32, mask: u32) -> u32 {
     ((key as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u32 & mask
 }
+
+/// The kind of each message, by the number of its family and by `code << 8 | type`: the two bytes as they are loaded, and all
+/// messages with code 0, which are most, side by side.
+pub type Kinds = [[u16; 1 << 16]; 2];
+/// The kind of fragments other than the first: type and code are not known.
+pub const FRAGMENT: u32 = 0;
+
+/// 16 cells: one cache line. What they hold depends on the table: blocks, pairs, or what [`LIST`] and [`Outcome`] say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Cells {
+    /// The cells.
+    pub cells: [u32; LINE],
+}
+
+/// Destination classes whose pairs stand side by side.
+pub const BLOCK: u32 = 64;
+
+/// Set in a cell that holds the number of an [`Entry`] instead of an [`Outcome`].
+pub const LIST: u32 = 1 << 31;
+/// Most entries that have to be tried for one packet.
+pub const MAX_LIST: u32 = 64;
+
+/// What becomes of a packet, as far as rules say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u32)]
+pub enum Ruling {
+    /// It goes on.
+    Permit = 0,
+    /// It is dropped.
+    Deny = 1,
+    /// It is dropped, and an error says so: code 9 in IPv4.
+    RejectNet = 2,
+    /// The same with code 10.
+    RejectHost = 3,
+    /// The same with code 13.
+    RejectCommunication = 4,
+}
+
+/// A ruling, and the slot of the rule that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Outcome(pub u32);
+
+impl Outcome {
+    /// The ruling of the rule that counts in `slot`.
+    #[must_use]
+    pub const fn new(ruling: Ruling, slot: u32) -> Self {
+        Self((ruling as u32) << 16 | slot)
+    }
+
+    /// The ruling. A number that is none, which no compiler of ours writes, permits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ruling(self) -> Ruling {
+        match self.0 >> 16 {
+            1 => Ruling::Deny,
+            2 => Ruling::RejectNet,
+            3 => Ruling::RejectHost,
+            4 => Ruling::RejectCommunication,
+            _ => Ruling::Permit,
+        }
+    }
+
+    /// The rule's slot among the counters.
+    #[inline(always)]
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        self.0 & 0xffff
+    }
+}
+
+/// A rule that depends on more than addresses and kind. The last one of a list always holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Entry {
+    /// What the rule says.
+    pub outcome: Outcome,
+    /// Least and most length of the IP packet in bytes, header included.
+    pub length: [u16; 2],
+    /// Number of the outer VLAN tag; [`Entry::ANY_VLAN`].
+    pub vlan: u16,
+    /// Least and most TTL or hop limit.
+    pub ttl: [u8; 2],
+    /// DSCP; [`Entry::ANY`].
+    pub dscp: u8,
+    /// Number of the dynamic set that the source is in; [`Entry::ANY`].
+    pub source_set: u8,
+    /// Number of the dynamic set that the destination is in; [`Entry::ANY`].
+    pub destination_set: u8,
+    /// 1 if it is the last of its list.
+    pub last: u8,
+}
+
+impl Entry {
+    /// Any DSCP, any address.
+    pub const ANY: u8 = 0xff;
+    /// With or without a VLAN tag.
+    pub const ANY_VLAN: u16 = 0xffff;
+
+    /// An entry without conditions.
+    #[must_use]
+    pub const fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            length: [0, u16::MAX],
+            vlan: Self::ANY_VLAN,
+            ttl: [0, u8::MAX],
+            dscp: Self::ANY,
+            source_set: Self::ANY,
+            destination_set: Self::ANY,
+            last: 0,
+        }
+    }
+
+    /// Whether it has no conditions.
+    #[must_use]
+    pub fn is_unconditional(&self) -> bool {
+        Self { outcome: self.outcome, last: self.last, ..Self::new(self.outcome) } == *self
+    }
+}
+
+// SAFETY, for all of these: integers and arrays of integers; the assertions below leave no room for padding.
+// SAFETY: as above.
+unsafe impl Plain for Line6 {}
+// SAFETY: as above.
+unsafe impl Plain for Range6 {}
+// SAFETY: as above.
+unsafe impl Plain for Hosts {}
+// SAFETY: as above.
+unsafe impl Plain for Ranges4 {}
+// SAFETY: as above.
+unsafe impl Plain for Cells {}
+// SAFETY: as above.
+unsafe impl Plain for Entry {}
+// SAFETY: an array of integers.
+unsafe impl Plain for Root4 {}
+// SAFETY: arrays of integers.
+unsafe impl Plain for Kinds {}
+
+const _: () = assert!(size_of::<Line6>() == 64 && size_of::<Range6>() == 24);
+const _: () = assert!(size_of::<Ranges4>() == 64 && size_of::<Cells>() == 64);
+const _: () = assert!(size_of::<Hosts>() == 6 << 10 && size_of::<Entry>() == 16);

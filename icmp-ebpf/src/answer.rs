@@ -11,34 +11,27 @@
 //! Nothing is written before the last check has passed: a packet that is not answered leaves as it came.
 
 use icmp_common::{
-    checksum,
+    checksum, config,
     reason::Reason,
     tables::Destination,
     wire::{
-        Packet, Wire,
-        ethernet::{Ethernet, Mac},
+        Packet,
+        ethernet::{Ethernet, Mac, MacParts},
         icmp::{ECHO4, ECHO6, Echo},
         ipv4::{self, Ipv4},
         ipv6::{self, Ipv6},
     },
 };
 
-use crate::{
-    Frame, NextHop, Route, State,
-    classify::{destination4, destination6},
-    parse::UNTAGGED,
-    unlikely,
-};
+use crate::{Frame, MAX_SUM, NextHop, Route, State, classify::Classifiable, parse::UNTAGGED, unlikely};
 
 /// What differs between the families in answering an echo request.
-pub(crate) trait Answerable: Wire {
+pub(crate) trait Answerable: Classifiable {
     /// The types of request and reply.
     const ECHO: Echo;
     /// Whether the ICMP checksum covers a pseudo-header.
     const PSEUDO_HEADER: bool;
 
-    /// What the packet's destination is to us.
-    fn destination<S: State>(&self, state: &S) -> Destination;
     /// Whether the source is one host's, and another's than the destination.
     fn source_is_another_host(&self) -> bool;
     /// Length of the ICMP message, its header included, in bytes. Ethernet padding is not part of it.
@@ -53,7 +46,7 @@ pub(crate) trait Answerable: Wire {
     fn turn_around(&mut self, ttl: u8);
 }
 
-/// Answers an echo request, or says why not.
+/// Answers an echo request, or says why not. `destination` is what its destination is, if that has been looked up.
 ///
 /// The packet is read again for each question instead of once: what is not held over a table look-up needs no
 /// register, of which there are few, and its bytes are in the cache.
@@ -61,21 +54,22 @@ pub(crate) trait Answerable: Wire {
 pub(crate) fn answer<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
     state: &mut S,
+    destination: Option<Destination>,
 ) -> Reason {
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Reason::BadHeader };
     if unlikely(!packet.icmp.is_plain(Ip::ECHO.request)) {
         let other_type = packet.icmp.icmp_type() != Ip::ECHO.request;
         return if other_type { Reason::OtherType } else { Reason::OtherCode };
     }
-    if unlikely(!state.enabled()) {
+    if unlikely(state.setting(|config| &config.enabled) == 0) {
         return Reason::AnswersOff;
     }
     if let Some(reason) = not_for_us(frame, state) {
         return reason;
     }
-    match packet.ip.destination(state) {
+    match destination.unwrap_or_else(|| packet.ip.destination_cell(state).destination()) {
         Destination::Served => {}
-        Destination::NotServed => return Reason::NotServed,
+        Destination::NotServed | Destination::Own => return Reason::NotServed,
         Destination::NotUnicast => return Reason::NotUnicast,
     }
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Reason::BadHeader };
@@ -89,8 +83,8 @@ pub(crate) fn answer<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     // Without a pseudo-header a result of 0 is ambiguous (see `checksum::update`); then the message has to be
     // looked at in any case.
     let ambiguous = !Ip::PSEUDO_HEADER && unlikely(checksum == 0);
-    let look = state.verify_checksum() || ambiguous;
-    if unlikely(state.next_hop_from_fib()) {
+    let look = verifies(state) || ambiguous;
+    if unlikely(by_fib(state)) {
         return reply_by_fib::<IP, Ip, F, S>(frame, state, checksum, look);
     }
     if look {
@@ -110,10 +104,10 @@ fn look_at_message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     checksum: u16,
 ) -> Result<u16, Reason> {
     let length = |frame: &F| Some(frame.read::<Ip>(IP)?.message_length());
-    let sum = frame.sum(IP + size_of::<Ip>(), length).ok_or(Reason::TooLong)?;
+    let sum = frame.sum::<MAX_SUM>(IP + size_of::<Ip>(), length).ok_or(Reason::TooLong)?;
     // After the message, so that nothing is held over the loop.
     let pseudo_header = frame.read::<Ip>(IP).ok_or(Reason::BadHeader)?.pseudo_header_sum();
-    if state.verify_checksum() && unlikely(!checksum::verifies(pseudo_header + sum)) {
+    if verifies(state) && unlikely(!checksum::verifies(pseudo_header + sum)) {
         return Err(Reason::BadChecksum);
     }
     // If type and checksum are the only words of the request that are not zero, all that the reply's checksum
@@ -163,7 +157,7 @@ fn rewrite<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     next_hop: Option<NextHop>,
 ) -> Reason {
     let Some(packet) = frame.write::<Packet<Ip>>(IP) else { return Reason::BadHeader };
-    packet.ip.turn_around(state.ttl());
+    packet.ip.turn_around(state.setting(|config| &config.ttl));
     packet.icmp.set_type(Ip::ECHO.reply, checksum);
     // A frame that holds the packet holds this, too.
     if let Some(ethernet) = frame.write::<Ethernet>(0) {
@@ -184,10 +178,10 @@ pub(crate) fn discard<F: Frame, S: State>(frame: &F, state: &S) -> Reason {
 
 /// Why a frame is none that the interface's own host would take in as unicast from somebody else.
 #[inline(always)]
-fn not_for_us<F: Frame, S: State>(frame: &F, state: &S) -> Option<Reason> {
+pub(crate) fn not_for_us<F: Frame, S: State>(frame: &F, state: &S) -> Option<Reason> {
     let Some(ethernet) = frame.read::<Ethernet>(0) else { return Some(Reason::OtherHost) };
     let (destination, source) = (ethernet.destination.parts(), ethernet.source.parts());
-    let own = state.interface_mac();
+    let own = interface_mac(state);
     // In parts, because of which the first one mostly decides.
     if unlikely(destination.head != own.head) || unlikely(destination.tail != own.tail) {
         let group = destination.is_group();
@@ -201,14 +195,29 @@ fn not_for_us<F: Frame, S: State>(frame: &F, state: &S) -> Option<Reason> {
     None
 }
 
+/// The interface's MAC address; in parts, each of them a load that the verifier replaces by its value.
+#[inline(always)]
+fn interface_mac<S: State>(state: &S) -> MacParts {
+    let head = state.setting(|config| &config.interface_mac.head);
+    let tail = state.setting(|config| &config.interface_mac.tail);
+    MacParts { head, tail, reserved: 0 }
+}
+
+/// Whether a request's ICMP checksum is verified.
+#[inline(always)]
+fn verifies<S: State>(state: &S) -> bool {
+    state.setting(|config| &config.verify_checksum) != 0
+}
+
+/// Whether replies go where the routing table says, instead of where the request came from.
+#[inline(always)]
+pub(crate) fn by_fib<S: State>(state: &S) -> bool {
+    state.setting(|config| &config.next_hop) == config::NextHop::Fib as u8
+}
+
 impl Answerable for Ipv4 {
     const ECHO: Echo = ECHO4;
     const PSEUDO_HEADER: bool = false;
-
-    #[inline(always)]
-    fn destination<S: State>(&self, state: &S) -> Destination {
-        destination4(state, self.destination)
-    }
 
     #[inline(always)]
     fn source_is_another_host(&self) -> bool {
@@ -251,11 +260,6 @@ impl Answerable for Ipv4 {
 impl Answerable for Ipv6 {
     const ECHO: Echo = ECHO6;
     const PSEUDO_HEADER: bool = true;
-
-    #[inline(always)]
-    fn destination<S: State>(&self, state: &S) -> Destination {
-        destination6(state, self.destination)
-    }
 
     #[inline(always)]
     fn source_is_another_host(&self) -> bool {

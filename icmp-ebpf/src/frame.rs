@@ -18,9 +18,17 @@ pub trait Frame {
     fn write<T: Wire>(&mut self, at: usize) -> Option<&mut T>;
 
     /// The sum of the bytes from `at` on, for [`icmp_common::checksum::fold`], if the frame holds all of them and
-    /// they are no more than [`MAX_SUM`]. This is the only step whose cost grows with the packet.
+    /// they are no more than `MOST`, which is [`MAX_SUM`] or less. This is the only step whose cost grows with the packet.
     ///
     /// `length` is a question to the frame and not a number, because in the kernel it has to be asked again in
     /// between; see the implementation there.
-    fn sum(&mut self, at: usize, length: impl Fn(&Self) -> Option<usize>) -> Option<u64>;
+    fn sum<const MOST: usize>(&mut self, at: usize, length: impl Fn(&Self) -> Option<usize>) -> Option<u64>;
+
+    /// Makes the frame so many bytes longer at its beginning; what they are is undefined. False if there is no room.
+    #[must_use]
+    fn grow(&mut self, bytes: usize) -> bool;
+
+    /// Cuts the frame to a length that is no more than its own.
+    #[must_use]
+    fn cut(&mut self, length: usize) -> bool;
 }

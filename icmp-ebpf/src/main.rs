@@ -18,8 +18,8 @@ fn icmpctl(context: XdpContext) -> u32 {
     let mut state = Maps::new(context.ctx);
     match handle(&mut frame, &mut state) {
         Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Answer => xdp_action::XDP_TX,
-        Verdict::Malformed => xdp_action::XDP_DROP,
+        Verdict::Answer | Verdict::Reject => xdp_action::XDP_TX,
+        Verdict::Deny | Verdict::Malformed => xdp_action::XDP_DROP,
     }
 }
 

@@ -4,20 +4,20 @@
 //! changed here, and nothing is judged that needs settings or tables.
 
 use icmp_common::{
-    Family,
     reason::Reason,
     wire::{
         Packet,
         ethernet::{self, Ethernet, VlanTag},
-        icmp,
+        icmp::{self, TypeAndCode},
         ipv4::{self, Ipv4},
-        ipv6::{self, Ipv6},
+        ipv6::{self, Extension, Ipv6},
     },
 };
 
 use crate::{Frame, unlikely};
 
 /// What a frame turned out to be.
+#[derive(Clone, Copy)]
 pub(crate) enum Parsed {
     /// Not ICMP, or nothing that IP could be read from.
     NotOurs,
@@ -25,10 +25,52 @@ pub(crate) enum Parsed {
     Ipv4,
     /// An ICMPv6 message that is whole and stands directly behind an IPv6 header.
     Ipv6,
-    /// ICMP that is left to the stack as it stands.
-    Aside(Family, Reason),
-    /// ICMP whose IP header is impossible.
-    Broken(Family),
+    /// ICMP behind an IPv4 header with options, a fragment, or broken: see [`parse_unusual_ipv4`].
+    UnusualIpv4,
+    /// An IPv6 packet that is broken, or whose extension headers have to be looked through: see [`parse_unusual_ipv6`].
+    UnusualIpv6,
+}
+
+/// What an unusual packet turned out to be. All fields always have a value, because the kernel's verifier does not let one be moved
+/// that has none.
+#[derive(Clone, Copy)]
+pub(crate) struct Unusual {
+    /// [`Parsed::NotOurs`] where all else means nothing.
+    pub(crate) ours: bool,
+    /// Why it is left to the stack, or [`Reason::BadHeader`].
+    pub(crate) reason: Reason,
+    /// What is known of the message.
+    pub(crate) message: Message,
+}
+
+impl Unusual {
+    const NOT_OURS: Self = Self { ours: false, reason: Reason::BadHeader, message: Message::FRAGMENT };
+    const BROKEN: Self = Self { ours: true, reason: Reason::BadHeader, message: Message::FRAGMENT };
+
+    const fn aside(reason: Reason, message: Message) -> Self {
+        Self { ours: true, reason, message }
+    }
+}
+
+/// Type (lower byte) and code of a message.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Message(u32);
+
+impl Message {
+    /// A fragment other than the first, or too short a first one: neither is known.
+    pub(crate) const FRAGMENT: Self = Self(u32::MAX);
+
+    /// Type and code, as [`icmp::Icmp::message`] gives them.
+    #[inline(always)]
+    pub(crate) fn new(message: u16) -> Self {
+        Self(message.into())
+    }
+
+    /// Type and code, if they are known.
+    #[inline(always)]
+    pub(crate) fn known(self) -> Option<u16> {
+        (self != Self::FRAGMENT).then_some(self.0 as u16)
+    }
 }
 
 /// Where the network layer's header begins, behind no, one or two VLAN tags.
@@ -71,7 +113,7 @@ fn parse_ipv4<F: Frame>(frame: &F, ip: usize) -> Parsed {
     let total_length = header.total_length();
     let plain = header.version_ihl() == ipv4::PLAIN && !header.is_fragment();
     if unlikely(!plain || total_length < size_of::<Packet<Ipv4>>() || !frame.holds(ip, total_length)) {
-        return parse_unusual_ipv4(frame, ip, header);
+        return Parsed::UnusualIpv4;
     }
     Parsed::Ipv4
 }
@@ -80,31 +122,9 @@ fn parse_ipv4<F: Frame>(frame: &F, ip: usize) -> Parsed {
 #[inline(always)]
 fn parse_short_ipv4<F: Frame>(frame: &F, ip: usize) -> Parsed {
     match frame.read::<Ipv4>(ip) {
-        Some(header) if header.protocol == ipv4::ICMP => parse_unusual_ipv4(frame, ip, header),
+        Some(header) if header.protocol == ipv4::ICMP => Parsed::UnusualIpv4,
         _ => Parsed::NotOurs,
     }
-}
-
-/// What is not a whole message behind a plain header: options, a fragment, or broken.
-#[inline(always)]
-fn parse_unusual_ipv4<F: Frame>(frame: &F, ip: usize, header: &Ipv4) -> Parsed {
-    let total_length = header.total_length();
-    let header_length = usize::from(header.version_ihl() & 0xf) * 4;
-    let version = header.version_ihl() >> 4;
-    if version != 4
-        || header_length < ipv4::HEADER
-        || total_length < header_length
-        || !frame.holds(ip, total_length)
-    {
-        return Parsed::Broken(Family::Ipv4);
-    }
-    if header.is_fragment() {
-        return Parsed::Aside(Family::Ipv4, Reason::Fragment);
-    }
-    if total_length < header_length + icmp::HEADER {
-        return Parsed::Broken(Family::Ipv4);
-    }
-    Parsed::Aside(Family::Ipv4, Reason::IpOptions)
 }
 
 #[inline(always)]
@@ -113,27 +133,78 @@ fn parse_ipv6<F: Frame>(frame: &F, ip: usize) -> Parsed {
     if header.next_header != ipv6::ICMPV6 {
         // TCP and UDP, which are most, are told from extension headers by one comparison.
         let common = matches!(header.next_header, 1..=42);
-        return if common { Parsed::NotOurs } else { parse_ipv6_extension(frame, ip, header) };
+        return if common { Parsed::NotOurs } else { Parsed::UnusualIpv6 };
     }
     let payload_length = header.payload_length();
     if header.version() != 6
         || payload_length < icmp::HEADER
         || !frame.holds(ip, ipv6::HEADER + payload_length)
     {
-        return Parsed::Broken(Family::Ipv6);
+        return Parsed::UnusualIpv6;
     }
     Parsed::Ipv6
 }
 
-/// RFC 8200 lets extension headers follow each other without end; only the first is looked at, and only to see
-/// whether ICMPv6 comes next.
+/// What is not a whole message behind a plain IPv4 header: options, a fragment, or broken.
 #[inline(always)]
-fn parse_ipv6_extension<F: Frame>(frame: &F, ip: usize, header: &Ipv6) -> Parsed {
-    if ipv6::is_extension(header.next_header)
-        && let Some(next_header) = frame.read::<ipv6::NextHeader>(ip + ipv6::HEADER)
-        && next_header.0 == [ipv6::ICMPV6]
+pub(crate) fn parse_unusual_ipv4<F: Frame>(frame: &F, ip: usize) -> Unusual {
+    let Some(header) = frame.read::<Ipv4>(ip) else { return Unusual::NOT_OURS };
+    let total_length = header.total_length();
+    let header_length = header.header_length();
+    let version = header.version_ihl() >> 4;
+    if version != 4
+        || header_length < ipv4::HEADER
+        || total_length < header_length
+        || !frame.holds(ip, total_length)
     {
-        return Parsed::Aside(Family::Ipv6, Reason::ExtensionHeader);
+        return Unusual::BROKEN;
     }
-    Parsed::NotOurs
+    let message = message_at(frame, ip + header_length);
+    if header.is_fragment() {
+        let begins =
+            header.fragment_offset() == 0 && total_length >= header_length + size_of::<TypeAndCode>();
+        return Unusual::aside(Reason::Fragment, if begins { message } else { Message::FRAGMENT });
+    }
+    if total_length < header_length + icmp::HEADER {
+        return Unusual::BROKEN;
+    }
+    Unusual::aside(Reason::IpOptions, message)
+}
+
+/// Most extension headers that are looked behind. RFC 8200 4.1 recommends no more than six, two of which hide what follows.
+const MAX_EXTENSIONS: usize = 4;
+
+/// What follows extension headers, if anything is well. RFC 8200 lets them follow each other without end; a packet with more of
+/// them than hosts send is none of ours.
+#[inline(always)]
+pub(crate) fn parse_unusual_ipv6<F: Frame>(frame: &F, ip: usize) -> Unusual {
+    let Some(header) = frame.read::<Ipv6>(ip) else { return Unusual::NOT_OURS };
+    let mut next_header = header.next_header;
+    if next_header == ipv6::ICMPV6 {
+        return Unusual::BROKEN;
+    }
+    let mut at = ip + ipv6::HEADER;
+    for _ in 0..MAX_EXTENSIONS {
+        if !ipv6::is_extension(next_header) {
+            break;
+        }
+        let Some(extension) = frame.read::<Extension>(at) else { return Unusual::NOT_OURS };
+        let is_fragment = next_header == ipv6::FRAGMENT;
+        next_header = extension.next_header;
+        if is_fragment && extension.fragment_offset() != 0 {
+            let ours = next_header == ipv6::ICMPV6;
+            return Unusual { ours, ..Unusual::aside(Reason::ExtensionHeader, Message::FRAGMENT) };
+        }
+        at += if is_fragment { ipv6::FRAGMENT_HEADER } else { extension.length() };
+    }
+    if next_header != ipv6::ICMPV6 {
+        return Unusual::NOT_OURS;
+    }
+    Unusual::aside(Reason::ExtensionHeader, message_at(frame, at))
+}
+
+/// Type and code of the message that begins at `at`, if the frame holds them.
+#[inline(always)]
+fn message_at<F: Frame>(frame: &F, at: usize) -> Message {
+    frame.read::<TypeAndCode>(at).map_or(Message::FRAGMENT, |head| Message::new(head.message()))
 }

@@ -1,46 +1,73 @@
-//! What the data path knows and remembers besides the frame: settings, tables, counters, the routing table.
+//! What the data path knows and remembers besides the frame: settings, tables, counters, buckets, the routing table.
 
 use icmp_common::{
+    Family,
+    config::Config,
     counters::Slot,
-    tables::{Chunk4, Line6, Range6},
+    dynamic::Membership,
+    tables::{Cells, Entry, Line6, Range6, Ranges4, Root4},
     wire::{ethernet::MacParts, ipv6::Halves},
 };
 
-/// Settings, tables, counters and the routing table, in the kernel or on the host.
-///
-/// Settings answer from frozen read-only data, so that the kernel's verifier drops what a setting excludes.
+/// Settings, tables, counters, buckets and the routing table, in the kernel or on the host.
 pub trait State {
-    /// Whether answers are switched on.
-    fn enabled(&self) -> bool;
-    /// TTL or hop limit of replies.
-    fn ttl(&self) -> u8;
-    /// Whether a request's ICMP checksum is verified.
-    fn verify_checksum(&self) -> bool;
-    /// Whether replies go where the routing table says, instead of where the request came from.
-    fn next_hop_from_fib(&self) -> bool;
-    /// The interface's MAC address.
-    fn interface_mac(&self) -> MacParts;
+    /// One setting, from frozen read-only data: the kernel's verifier drops what it excludes.
+    fn setting<T: Copy>(&self, field: impl FnOnce(&Config) -> &T) -> T;
 
-    /// What is in a slot for served IPv4 hosts; see [`icmp_common::tables::Hosts`].
+    /// What is in a slot for served IPv4 hosts, and its class; see [`icmp_common::tables::Hosts`].
     fn host4(&self, slot: usize) -> u32;
+    /// The class of what is in that slot.
+    fn host_class4(&self, slot: usize) -> u16;
     /// What is in a slot for served IPv6 hosts.
     fn host6(&self, slot: usize) -> [u64; 2];
-    /// A chunk of the IPv4 trie; see [`icmp_common::tables`].
-    fn chunk4(&self, number: u32) -> Option<&Chunk4>;
-    /// The number of lines in the IPv6 index, minus one.
-    fn index6_mask(&self) -> u32;
-    /// A line of the IPv6 index.
-    fn index6(&self, line: u32) -> Option<&Line6>;
-    /// The length of the run of ranges that holds where the IPv6 index knows nothing.
-    fn fallback6_count(&self) -> u32;
-    /// An IPv6 range.
-    fn range6(&self, place: u32) -> Option<&Range6>;
+    /// The class of what is in that slot.
+    fn host_class6(&self, slot: usize) -> u16;
+    /// The kind of a message; see [`icmp_common::tables::Kinds`].
+    fn kind(&self, family: Family, message: u16) -> u16;
+
+    /// A part of the root of an IPv4 table.
+    fn root4(&self, side: Side, part: u32) -> Option<&Root4>;
+    /// A line of ranges of an IPv4 table.
+    fn ranges4(&self, side: Side, line: u32) -> Option<&Ranges4>;
+    /// A line of the index of an IPv6 table.
+    fn index6(&self, side: Side, line: u32) -> Option<&Line6>;
+    /// A range of an IPv6 table.
+    fn range6(&self, side: Side, place: u32) -> Option<&Range6>;
+    /// A line of the rows.
+    fn rows(&self, line: u32) -> Option<&Cells>;
+    /// A line of the pairs.
+    fn pairs(&self, line: u32) -> Option<&Cells>;
+    /// A line of the chains.
+    fn chains(&self, line: u32) -> Option<&Cells>;
+    /// A rule with further conditions.
+    fn entry(&self, number: u32) -> Option<&Entry>;
+    /// What dynamic sets the longest prefix around an IPv4 address, in network order, belongs to, if there is one.
+    fn membership4(&self, address: [u8; 4]) -> Option<&Membership>;
+    /// The same for an IPv6 address.
+    fn membership6(&self, address: Halves) -> Option<&Membership>;
+
+    /// Nanoseconds of the monotonic clock, a few milliseconds late at most.
+    fn now(&self) -> u64;
+
+    /// Takes a token for an error to a source, which the key stands for, and one of those for all; false if there is none left.
+    fn take_error(&mut self, source: u64) -> bool;
 
     /// Asks the routing table for the neighbour on this interface that a packet goes to, if it is known.
     fn next_hop(&mut self, route: &Route) -> Option<NextHop>;
 
     /// Counts one packet.
     fn count(&mut self, slot: Slot);
+    /// Counts one packet for the rule that decided about it.
+    fn count_rule(&mut self, slot: u32);
+}
+
+/// Which address of a packet a table is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Where it comes from.
+    Source = 0,
+    /// Where it goes.
+    Destination = 1,
 }
 
 /// What the routing table wants to know of a packet. Addresses are in network order.

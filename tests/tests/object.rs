@@ -4,9 +4,11 @@ use std::{collections::BTreeMap, fs, mem::offset_of, process::Command};
 
 use aya_obj::{Map, Object};
 use icmp_common::{
-    config::Config,
-    counters::Counters,
-    tables::{Cell6, Chunk4, Hosts, Line6, Range6},
+    bucket::Fill,
+    config::{AclConfig, Config, Table6Config},
+    counters::{Counters, RuleCounters},
+    dynamic::Membership,
+    tables::{Cell6, Cells, Entry, Hosts, Kinds, Line6, Range6, Ranges4, Root4},
 };
 use icmp_tests::{
     icmpctl,
@@ -34,7 +36,7 @@ fn libbpf_loads_the_object() {
     assert_eq!((program["name"].as_str(), program["type"].as_str()), (Some("icmpctl"), Some("xdp")));
     assert_eq!(program["gpl_compatible"], true);
     assert!(program["btf_id"].as_u64().is_some(), "{program}");
-    assert_eq!(program["map_ids"].as_array().map(Vec::len), Some(5), "{program}");
+    assert_eq!(program["map_ids"].as_array().map(Vec::len), Some(18), "{program}");
 }
 
 /// The values of its maps are as large as the structures that user space fills them with.
@@ -47,13 +49,26 @@ fn maps_have_the_sizes_of_the_shared_structures() {
         .map(|(name, map)| (name, (map.key_size(), map.value_size() as usize)))
         .collect();
     let expected = BTreeMap::from([
-        ("DST4", size_of::<Chunk4>()),
-        ("DST6_INDEX", size_of::<Line6>()),
-        ("DST6_RANGES", size_of::<Range6>()),
-        ("COUNTERS", size_of::<Counters>()),
-        (".rodata", size_of::<Config>() + size_of::<Hosts>()),
+        ("SRC4_ROOT", (4, size_of::<Root4>())),
+        ("SRC4_RANGES", (4, size_of::<Ranges4>())),
+        ("DST4_ROOT", (4, size_of::<Root4>())),
+        ("DST4_RANGES", (4, size_of::<Ranges4>())),
+        ("SRC6_INDEX", (4, size_of::<Line6>())),
+        ("SRC6_RANGES", (4, size_of::<Range6>())),
+        ("DST6_INDEX", (4, size_of::<Line6>())),
+        ("DST6_RANGES", (4, size_of::<Range6>())),
+        ("ROWS", (4, size_of::<Cells>())),
+        ("PAIRS", (4, size_of::<Cells>())),
+        ("CHAINS", (4, size_of::<Cells>())),
+        ("ENTRIES", (4, size_of::<Entry>())),
+        ("COUNTERS", (4, size_of::<Counters>())),
+        ("RULES", (4, size_of::<RuleCounters>())),
+        ("DYNAMIC4", (8, size_of::<Membership>())),
+        ("DYNAMIC6", (20, size_of::<Membership>())),
+        ("ERRORS", (4, size_of::<Cells>())),
+        (".rodata", (4, size_of::<Config>() + size_of::<Hosts>() + size_of::<Kinds>())),
     ]);
-    assert_eq!(found, expected.into_iter().map(|(name, size)| (name.to_owned(), (4, size))).collect());
+    assert_eq!(found, expected.into_iter().map(|(name, sizes)| (name.to_owned(), sizes)).collect());
 }
 
 /// Sizes and offsets of a structure's fields in BTF, in bytes.
@@ -87,18 +102,31 @@ fn shared_structures_have_the_same_layout_in_btf() {
         Config {
             interface_mac,
             abi_version,
-            index6_mask,
-            fallback6_count,
             ttl,
             enabled,
             verify_checksum,
-            next_hop
+            next_hop,
+            source6,
+            source4,
+            dynamic,
+            reserved,
+            tables6,
+            errors,
+            acl
         }
     );
-    same_layout!(&btf, Hosts { v6, v4 });
+    same_layout!(&btf, AclConfig { rules, sources, kind_bits, reserved, blocks, rows, pairs, chains });
+    same_layout!(&btf, Table6Config { index_mask, fallback_count });
+    same_layout!(&btf, Fill { interval, burst });
+    same_layout!(&btf, Hosts { v6, v4, class6, class4 });
     same_layout!(&btf, Line6 { cells });
     same_layout!(&btf, Cell6 { key, first, count, reserved });
-    same_layout!(&btf, Range6 { start_high, start_low, destination, reserved });
+    same_layout!(&btf, Range6 { start_high, start_low, value, reserved });
+    same_layout!(&btf, Ranges4 { ranges });
+    same_layout!(&btf, Cells { cells });
+    same_layout!(&btf, Entry { outcome, length, vlan, ttl, dscp, source_set, destination_set, last });
+    same_layout!(&btf, Membership { until });
+    same_layout!(&btf, RuleCounters { packets });
     same_layout!(&btf, Counters { packets });
 }
 

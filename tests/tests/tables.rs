@@ -5,14 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use icmp_ebpf::Reason;
 use icmp_tests::{
     frames::{Ping4, Ping6},
-    host::{handle, interface},
+    host::{self, handle},
 };
 use icmp_userspace::policy::{Policy, Respond, compile::Tables, prefix::Prefix};
 use proptest::prelude::*;
 
 fn compile(prefixes: &[Prefix], own: bool) -> Tables {
     let respond = Respond { own, prefixes: prefixes.to_vec(), ..Respond::default() };
-    Tables::compile(&Policy { respond, ..Policy::default() }, &interface()).unwrap()
+    host::compile(&Policy { respond, ..Policy::default() })
 }
 
 /// What the data path makes of an echo request to an address.

@@ -112,6 +112,13 @@ pub struct VlanTag {
 }
 
 impl VlanTag {
+    /// Number of the VLAN: 0 (a priority tag) to 4095.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(&self) -> u16 {
+        u16::from_be_bytes(self.control) & 0x0fff
+    }
+
     /// What follows: an EtherType, in host order.
     #[inline(always)]
     #[must_use]

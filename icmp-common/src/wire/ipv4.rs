@@ -33,7 +33,31 @@ pub struct Ipv4 {
 
 wire!(Ipv4: 20 bytes);
 
+/// The flag Don't Fragment.
+const DONT_FRAGMENT: u16 = 0x4000;
+
 impl Ipv4 {
+    /// A header before an ICMP message of `length` bytes, checksum included. It must not be fragmented, and so needs no
+    /// identification (RFC 6864 4.1).
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(length: u16, tos: u8, ttl: u8, source: [u8; 4], destination: [u8; 4]) -> Self {
+        let mut header = Self {
+            version_ihl: PLAIN,
+            tos,
+            total_length: (length + HEADER as u16).to_be_bytes(),
+            id: [0; 2],
+            flags_offset: DONT_FRAGMENT.to_be_bytes(),
+            ttl,
+            protocol: ICMP,
+            checksum: [0; 2],
+            source,
+            destination,
+        };
+        header.checksum = (!checksum::fold(header.sum())).to_ne_bytes();
+        header
+    }
+
     /// Version (high nibble) and header length in 32-bit words (low nibble): [`PLAIN`] for most.
     #[inline(always)]
     #[must_use]
@@ -55,21 +79,39 @@ impl Ipv4 {
         u16::from_be_bytes(self.flags_offset) & 0x3fff != 0
     }
 
+    /// Length of the header with its options, in bytes: 0 to 60.
+    #[inline(always)]
+    #[must_use]
+    pub const fn header_length(&self) -> usize {
+        (self.version_ihl & 0xf) as usize * 4
+    }
+
+    /// Where the payload stands in the datagram that this is a fragment of, in bytes; 0 in one that is whole.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragment_offset(&self) -> u16 {
+        u16::from_be_bytes(self.flags_offset) << 3
+    }
+
     /// Whether the header checksum of this header, which has no options, is right.
     #[inline(always)]
     #[must_use]
     pub const fn checksum_verifies(&self) -> bool {
+        checksum::verifies(self.sum())
+    }
+
+    /// The sum of the header without options, for [`checksum::fold`].
+    #[inline(always)]
+    const fn sum(&self) -> u64 {
         let first =
             u32::from_ne_bytes([self.version_ihl, self.tos, self.total_length[0], self.total_length[1]]);
         let second = u32::from_ne_bytes([self.id[0], self.id[1], self.flags_offset[0], self.flags_offset[1]]);
         let third = u32::from_ne_bytes([self.ttl, self.protocol, self.checksum[0], self.checksum[1]]);
-        checksum::verifies(
-            first as u64
-                + second as u64
-                + third as u64
-                + u32::from_ne_bytes(self.source) as u64
-                + u32::from_ne_bytes(self.destination) as u64,
-        )
+        first as u64
+            + second as u64
+            + third as u64
+            + u32::from_ne_bytes(self.source) as u64
+            + u32::from_ne_bytes(self.destination) as u64
     }
 
     /// Sets the time to live and keeps the header checksum right.

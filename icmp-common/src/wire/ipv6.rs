@@ -57,11 +57,32 @@ pub const fn is_node(address: [u64; 2]) -> bool {
 }
 
 impl Ipv6 {
+    /// A header with hop limit `hops` before an ICMPv6 message of `length` bytes; traffic class and flow label are 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(length: u16, hops: u8, source: Halves, destination: Halves) -> Self {
+        Self {
+            version_class_label: [0x60, 0, 0, 0],
+            payload_length: length.to_be_bytes(),
+            next_header: ICMPV6,
+            hop_limit: hops,
+            source,
+            destination,
+        }
+    }
+
     /// The version: 6.
     #[inline(always)]
     #[must_use]
     pub const fn version(&self) -> u8 {
         self.version_class_label[0] >> 4
+    }
+
+    /// Traffic class: DSCP (6 bits) and ECN (2 bits).
+    #[inline(always)]
+    #[must_use]
+    pub const fn traffic_class(&self) -> u8 {
+        self.version_class_label[0] << 4 | self.version_class_label[1] >> 4
     }
 
     /// Length of what follows the fixed header, in bytes.
@@ -105,18 +126,44 @@ pub const fn words(address: Halves) -> [u64; 2] {
     [u64::from_ne_bytes(address[0]), u64::from_ne_bytes(address[1])]
 }
 
+/// Next-header number of the fragment header.
+pub const FRAGMENT: u8 = 44;
+/// Length of a fragment header, in bytes.
+pub const FRAGMENT_HEADER: usize = 8;
+
 /// Whether a next-header number is that of an extension header whose first byte is again a next-header number
 /// and behind which ICMPv6 is found on real networks: hop-by-hop options, routing, fragment, destination
 /// options.
 #[inline(always)]
 #[must_use]
 pub const fn is_extension(next_header: u8) -> bool {
-    matches!(next_header, 0 | 43 | 44 | 60)
+    matches!(next_header, 0 | 43 | FRAGMENT | 60)
 }
 
-/// The first byte of an extension header: what follows that header.
+/// The first four bytes of an extension header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(transparent)]
-pub struct NextHeader(pub [u8; 1]);
+#[repr(C)]
+pub struct Extension {
+    /// What follows the extension header.
+    pub next_header: u8,
+    length: u8,
+    offset: [u8; 2],
+}
 
-wire!(NextHeader: 1 bytes);
+wire!(Extension: 4 bytes);
+
+impl Extension {
+    /// Length of the extension header in bytes; of a fragment header this is not the length.
+    #[inline(always)]
+    #[must_use]
+    pub const fn length(&self) -> usize {
+        (self.length as usize + 1) * 8
+    }
+
+    /// The offset in a fragment header, in bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn fragment_offset(&self) -> u16 {
+        u16::from_be_bytes(self.offset) & 0xfff8
+    }
+}

@@ -2,15 +2,16 @@
 
 use core::{arch::asm, hint::assert_unchecked, ptr};
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+};
 use icmp_common::wire::Wire;
 
 use crate::{Frame, MAX_SUM, cold};
 
 /// Bytes that one round of [`PacketFrame::sum`] adds up.
 const BLOCK: usize = 64;
-/// Rounds that the longest sum takes.
-const MAX_BLOCKS: usize = MAX_SUM / BLOCK;
 
 /// A packet, between the two pointers that the kernel's verifier knows.
 pub struct PacketFrame {
@@ -78,11 +79,12 @@ impl Frame for PacketFrame {
     /// by counting up. What the verifier knows of them is then the same however many blocks there were and
     /// whichever halves there are, so it walks what follows once and not once for each combination.
     #[inline(always)]
-    fn sum(&mut self, at: usize, length: impl Fn(&Self) -> Option<usize>) -> Option<u64> {
+    fn sum<const MOST: usize>(&mut self, at: usize, length: impl Fn(&Self) -> Option<usize>) -> Option<u64> {
+        const { assert!(MOST <= MAX_SUM) };
         let mut sum = 0;
         let mut block = at;
-        let blocks_end = at + whole(bounded(length(self)?)?, BLOCK);
-        for _ in 0..MAX_BLOCKS {
+        let blocks_end = at + whole(bounded::<MOST>(length(self)?)?, BLOCK);
+        for _ in 0..MOST / BLOCK {
             if block >= blocks_end {
                 break;
             }
@@ -90,19 +92,37 @@ impl Frame for PacketFrame {
             block += BLOCK;
         }
         self.renew();
-        let length = bounded(length(self)?)?;
+        let length = bounded::<MOST>(length(self)?)?;
         // The most usual message, ping's 64 bytes, has no tail.
         if length & (BLOCK - 1) != 0 {
             sum += self.tail_sum(at, length)?;
         }
         Some(sum)
     }
+
+    #[inline(always)]
+    fn grow(&mut self, bytes: usize) -> bool {
+        // SAFETY: the kernel calls an XDP program with a valid context.
+        let outcome = unsafe { bpf_xdp_adjust_head(self.context, -(bytes as i32)) };
+        // All that was known of the packet is void, whatever came of it.
+        self.renew();
+        outcome == 0
+    }
+
+    #[inline(always)]
+    fn cut(&mut self, length: usize) -> bool {
+        let less = length as i32 - (self.data_end - self.data) as i32;
+        // SAFETY: as above.
+        let outcome = unsafe { bpf_xdp_adjust_tail(self.context, less) };
+        self.renew();
+        outcome == 0
+    }
 }
 
 /// A length that is not too long for a sum.
 #[inline(always)]
-fn bounded(length: usize) -> Option<usize> {
-    (length <= MAX_SUM).then_some(length)
+fn bounded<const MOST: usize>(length: usize) -> Option<usize> {
+    (length <= MOST).then_some(length)
 }
 
 /// How many bytes of a message make whole pieces of `size`, a power of two. Hidden, because the compiler would

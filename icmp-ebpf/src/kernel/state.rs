@@ -1,17 +1,32 @@
 //! The [`State`] of the kernel: settings and tables from maps, the routing table from a helper.
 
-use core::ptr;
+use core::{arch::asm, mem::transmute, ptr};
 
-use aya_ebpf::{bindings::xdp_md, helpers::bpf_fib_lookup};
+use aya_ebpf::{
+    bindings::xdp_md,
+    btf_maps::lpm_trie::Key,
+    helpers::{bpf_fib_lookup, generated::bpf_ktime_get_coarse_ns},
+};
 use icmp_common::{
-    config::{self, Config},
-    counters::Slot,
-    tables::{Chunk4, HOST_SLOTS, Hosts, Line6, Range6},
-    wire::{ethernet::MacParts, ipv4, ipv6},
+    Family,
+    bucket::{self, Fill, Line},
+    config::Config,
+    counters::{RULE_CHUNK, Slot},
+    dynamic::Membership,
+    errors::{ERROR_SECRET, ERROR_TOTAL, error_ticks, place},
+    tables::{Cells, Entry, HOST_SLOTS, Hosts, Kinds, Line6, Range6, Ranges4, Root4},
+    wire::{
+        ethernet::MacParts,
+        ipv4,
+        ipv6::{self, Halves},
+    },
 };
 
-use super::maps::{CONFIG, COUNTERS, DST4, DST6_INDEX, DST6_RANGES, HOSTS};
-use crate::{NextHop, Route, State};
+use super::maps::{
+    Buckets, CHAINS, CONFIG, COUNTERS, DST4_RANGES, DST4_ROOT, DST6_INDEX, DST6_RANGES, DYNAMIC4, DYNAMIC6,
+    ENTRIES, ERRORS, HOSTS, KINDS, PAIRS, ROWS, RULES, SRC4_RANGES, SRC4_ROOT, SRC6_INDEX, SRC6_RANGES,
+};
+use crate::{NextHop, Route, Side, State};
 
 /// The program's maps, and the context that helpers want.
 pub struct Maps {
@@ -27,83 +42,145 @@ impl Maps {
     }
 }
 
-/// Reads one setting. Volatile: the compiler must not take the object file's value for the loader's.
-macro_rules! setting {
-    ($($field:ident).+) => {{
-        let config = ptr::from_ref(&CONFIG).cast::<Config>();
-        // SAFETY: `Global<Config>` is a `Config` in read-only data that nobody writes once the program is loaded.
-        unsafe { ptr::read_volatile(&raw const (*config).$($field).+) }
-    }};
+/// Reads a value from frozen read-only data. Volatile: the compiler must not take the object file's value for the loader's.
+///
+/// # Safety
+///
+/// `place` points into a `Global` of [`super::maps`].
+#[inline(always)]
+unsafe fn frozen<T: Copy>(place: *const T) -> T {
+    // SAFETY: a `Global<T>` is a `T` in read-only data, which nobody writes once the program is loaded.
+    unsafe { ptr::read_volatile(place) }
 }
 
 impl State for Maps {
     #[inline(always)]
-    fn enabled(&self) -> bool {
-        setting!(enabled) != 0
-    }
-
-    #[inline(always)]
-    fn ttl(&self) -> u8 {
-        setting!(ttl)
-    }
-
-    #[inline(always)]
-    fn verify_checksum(&self) -> bool {
-        setting!(verify_checksum) != 0
-    }
-
-    #[inline(always)]
-    fn next_hop_from_fib(&self) -> bool {
-        setting!(next_hop) == config::NextHop::Fib as u8
-    }
-
-    #[inline(always)]
-    fn interface_mac(&self) -> MacParts {
-        MacParts { head: setting!(interface_mac.head), tail: setting!(interface_mac.tail), reserved: 0 }
+    fn setting<T: Copy>(&self, field: impl FnOnce(&Config) -> &T) -> T {
+        // SAFETY: a reference to read-only data that lives as long as the program.
+        let config = unsafe { &*ptr::from_ref(&CONFIG).cast::<Config>() };
+        // SAFETY: a field of `CONFIG`.
+        unsafe { frozen(field(config)) }
     }
 
     #[inline(always)]
     fn host4(&self, slot: usize) -> u32 {
-        let slot = slot & (HOST_SLOTS - 1);
-        let hosts = ptr::from_ref(&HOSTS).cast::<Hosts>();
-        // SAFETY: as for settings; the slot is within bounds.
-        unsafe { ptr::read_volatile(&raw const (*hosts).v4[slot]) }
+        // SAFETY: within `HOSTS`.
+        unsafe { frozen(&raw const (*hosts()).v4[slot & (HOST_SLOTS - 1)]) }
+    }
+
+    #[inline(always)]
+    fn host_class4(&self, slot: usize) -> u16 {
+        // SAFETY: within `HOSTS`.
+        unsafe { frozen(&raw const (*hosts()).class4[slot & (HOST_SLOTS - 1)]) }
     }
 
     #[inline(always)]
     fn host6(&self, slot: usize) -> [u64; 2] {
         let slot = slot & (HOST_SLOTS - 1);
-        let hosts = ptr::from_ref(&HOSTS).cast::<Hosts>();
-        // SAFETY: as for settings; the slot is within bounds.
-        let high = unsafe { ptr::read_volatile(&raw const (*hosts).v6[slot][0]) };
-        // SAFETY: as above.
-        let low = unsafe { ptr::read_volatile(&raw const (*hosts).v6[slot][1]) };
+        // SAFETY: within `HOSTS`.
+        let high = unsafe { frozen(&raw const (*hosts()).v6[slot][0]) };
+        // SAFETY: within `HOSTS`.
+        let low = unsafe { frozen(&raw const (*hosts()).v6[slot][1]) };
         [high, low]
     }
 
     #[inline(always)]
-    fn chunk4(&self, number: u32) -> Option<&Chunk4> {
-        DST4.get(number)
+    fn host_class6(&self, slot: usize) -> u16 {
+        // SAFETY: within `HOSTS`.
+        unsafe { frozen(&raw const (*hosts()).class6[slot & (HOST_SLOTS - 1)]) }
     }
 
     #[inline(always)]
-    fn index6_mask(&self) -> u32 {
-        setting!(index6_mask)
+    fn kind(&self, family: Family, message: u16) -> u16 {
+        let kinds = ptr::from_ref(&KINDS).cast::<Kinds>();
+        // SAFETY: within `KINDS`.
+        unsafe { frozen(&raw const (*kinds)[family as usize][message as usize]) }
     }
 
     #[inline(always)]
-    fn index6(&self, line: u32) -> Option<&Line6> {
-        DST6_INDEX.get(line)
+    fn root4(&self, side: Side, part: u32) -> Option<&Root4> {
+        match side {
+            Side::Source => SRC4_ROOT.get(part),
+            Side::Destination => DST4_ROOT.get(part),
+        }
     }
 
     #[inline(always)]
-    fn fallback6_count(&self) -> u32 {
-        setting!(fallback6_count)
+    fn ranges4(&self, side: Side, line: u32) -> Option<&Ranges4> {
+        match side {
+            Side::Source => SRC4_RANGES.get(line),
+            Side::Destination => DST4_RANGES.get(line),
+        }
     }
 
     #[inline(always)]
-    fn range6(&self, place: u32) -> Option<&Range6> {
-        DST6_RANGES.get(place)
+    fn index6(&self, side: Side, line: u32) -> Option<&Line6> {
+        match side {
+            Side::Source => SRC6_INDEX.get(line),
+            Side::Destination => DST6_INDEX.get(line),
+        }
+    }
+
+    #[inline(always)]
+    fn range6(&self, side: Side, place: u32) -> Option<&Range6> {
+        match side {
+            Side::Source => SRC6_RANGES.get(place),
+            Side::Destination => DST6_RANGES.get(place),
+        }
+    }
+
+    #[inline(always)]
+    fn rows(&self, line: u32) -> Option<&Cells> {
+        ROWS.get(line)
+    }
+
+    #[inline(always)]
+    fn pairs(&self, line: u32) -> Option<&Cells> {
+        PAIRS.get(line)
+    }
+
+    #[inline(always)]
+    fn chains(&self, line: u32) -> Option<&Cells> {
+        CHAINS.get(line)
+    }
+
+    #[inline(always)]
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        ENTRIES.get(number)
+    }
+
+    #[inline(always)]
+    fn membership4(&self, address: [u8; 4]) -> Option<&Membership> {
+        DYNAMIC4.get(&Key::new(32, address))
+    }
+
+    #[inline(always)]
+    fn membership6(&self, address: Halves) -> Option<&Membership> {
+        // SAFETY: sixteen bytes both.
+        let address = unsafe { transmute::<Halves, [u8; 16]>(address) };
+        DYNAMIC6.get(&Key::new(128, address))
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper takes nothing and changes nothing.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn take_error(&mut self, source: u64) -> bool {
+        let Some(secret) = ERRORS.get(ERROR_SECRET) else { return false };
+        let secret = [secret.load(0), secret.load(1)];
+        let place = place(source, secret);
+        let now = error_ticks(self.now());
+        let fill = |number: usize| Fill {
+            interval: self.setting(|config| &config.errors[number].interval),
+            burst: self.setting(|config| &config.errors[number].burst),
+        };
+        let (Some(line), Some(total)) = (ERRORS.get(place.line), ERRORS.get(ERROR_TOTAL)) else {
+            return false;
+        };
+        bucket::take(line, place.tag, fill(0), now) && bucket::take(total, 0, fill(1), now)
     }
 
     #[inline(always)]
@@ -125,6 +202,46 @@ impl State for Maps {
             unsafe { (*counters).count(slot) };
         }
     }
+
+    #[inline(always)]
+    fn count_rule(&mut self, slot: u32) {
+        if let Some(counters) = RULES.get_ptr_mut(slot / RULE_CHUNK as u32) {
+            // SAFETY: as above.
+            unsafe { (*counters).count(slot) };
+        }
+    }
+}
+
+impl Line for Buckets {
+    #[inline(always)]
+    fn load(&self, cell: usize) -> u64 {
+        // SAFETY: a cell of the line; volatile, because other CPUs may change it at any time.
+        unsafe { ptr::read_volatile(self.0[cell].get()) }
+    }
+
+    #[inline(always)]
+    fn exchange(&self, cell: usize, old: u64, new: u64) -> bool {
+        let found: u64;
+        // The compiler has no name for it on this target: the instruction compares with r0 and leaves there what it found
+        // (Linux 5.12).
+        // SAFETY: a cell of the line, which is aligned.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({place} + 0, r0, {new})",
+                place = in(reg) self.0[cell].get(),
+                new = in(reg) new,
+                inout("r0") old => found,
+                options(nostack),
+            );
+        }
+        found == old
+    }
+}
+
+/// The served hosts.
+#[inline(always)]
+fn hosts() -> *const Hosts {
+    ptr::from_ref(&HOSTS).cast()
 }
 
 /// The helper's parameters, `struct bpf_fib_lookup` of `linux/bpf.h`, as eight words: of smaller fields the compiler

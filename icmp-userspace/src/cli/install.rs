@@ -64,7 +64,7 @@ impl Compiled {
         // It may have got another MAC address since it was found.
         let now = netlink.by_index(site.interface.index).await?;
         let interface = netlink.describe(now.as_ref().unwrap_or(&site.interface)).await?;
-        let tables = compile(source.policy(), &interface, &generation.slots)?;
+        let tables = Tables::compile(source.policy(), &interface, &generation.slots)?;
         Ok(Self { tables, generation, interface })
     }
 
@@ -72,10 +72,6 @@ impl Compiled {
     pub(super) const fn to_install<'a>(&'a self, snapshot: Snapshot<'a>) -> New<'a> {
         New { object: super::OBJECT, tables: &self.tables, generation: &self.generation, snapshot }
     }
-}
-
-fn compile(policy: &Policy, interface: &Interface, _slots: &Slots) -> anyhow::Result<Tables> {
-    Ok(Tables::compile(policy, interface)?)
 }
 
 /// What the counters of rules hold.

@@ -14,9 +14,12 @@ use aya::{
 use icmp_common::{
     Plain,
     config::Config,
-    counters::Counters,
-    tables::{Chunk4, Hosts, Line6, Range6},
+    counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
+    dynamic::{DYNAMIC_ENTRIES, Membership},
+    errors::{ERROR_LINES, ERROR_SECRET},
+    tables::{Cells, Hosts, Kinds, LINE},
 };
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::error::{Doing as _, Error};
 use crate::policy::compile::Tables;
@@ -39,14 +42,48 @@ pub struct KeptMap {
 }
 
 /// All maps that outlive the program.
-pub static KEPT: [KeptMap; 1] = [KeptMap {
-    name: "COUNTERS",
-    pin: "counters",
-    kind: MapType::PerCpuArray,
-    key: 4,
-    value: size_of::<Counters>() as u32,
-    entries: 1,
-}];
+pub static KEPT: [KeptMap; 5] = [
+    KeptMap {
+        name: "COUNTERS",
+        pin: "counters",
+        kind: MapType::PerCpuArray,
+        key: 4,
+        value: size_of::<Counters>() as u32,
+        entries: 1,
+    },
+    KeptMap {
+        name: "RULES",
+        pin: "rules",
+        kind: MapType::PerCpuArray,
+        key: 4,
+        value: size_of::<RuleCounters>() as u32,
+        entries: (RULE_SLOTS / RULE_CHUNK) as u32,
+    },
+    KeptMap {
+        name: "DYNAMIC4",
+        pin: "dynamic4",
+        kind: MapType::LpmTrie,
+        key: 4 + 4,
+        value: size_of::<Membership>() as u32,
+        entries: DYNAMIC_ENTRIES,
+    },
+    KeptMap {
+        name: "DYNAMIC6",
+        pin: "dynamic6",
+        kind: MapType::LpmTrie,
+        key: 4 + 16,
+        value: size_of::<Membership>() as u32,
+        entries: DYNAMIC_ENTRIES,
+    },
+    KeptMap {
+        name: "ERRORS",
+        pin: "errors",
+        kind: MapType::Array,
+        key: 4,
+        value: size_of::<Cells>() as u32,
+        entries: ERROR_LINES as u32,
+    },
+];
 
 /// A loaded program with its maps. Dropping it unloads it, unless a link holds it.
 pub struct Program {
@@ -64,23 +101,29 @@ impl Program {
     ) -> Result<Self, Error> {
         let config = Config::bytes(std::slice::from_ref(&tables.config));
         let hosts = Hosts::bytes(std::slice::from_ref(&tables.hosts));
+        let kinds = Kinds::bytes(std::slice::from_ref(&tables.kinds));
+        let filled = filled(tables);
         let mut loader = EbpfLoader::new();
         loader
             // The object has no relocations against the kernel's own types: its BTF need not be read.
             .btf(None)
             .override_global("CONFIG", config, true)
             .override_global("HOSTS", hosts, true)
-            .map_max_entries("DST4", tables.chunks4.len() as u32)
-            .map_max_entries("DST6_INDEX", tables.index6.len() as u32)
-            .map_max_entries("DST6_RANGES", tables.ranges6.len() as u32);
+            .override_global("KINDS", kinds, true);
+        for Filled { name, entries, .. } in &filled {
+            loader.map_max_entries(name, *entries);
+        }
         for (name, path) in kept {
             loader.map_pin_path(name, path);
         }
         let mut program =
             Self { object: loader.load(object).map_err(|error| load_failed(error, verifier_log))? };
-        program.fill::<Chunk4>("DST4", &tables.chunks4)?;
-        program.fill::<Line6>("DST6_INDEX", &tables.index6)?;
-        program.fill::<Range6>("DST6_RANGES", &tables.ranges6)?;
+        for Filled { name, bytes, .. } in &filled {
+            program.fill(name, bytes)?;
+        }
+        if kept.iter().all(|(name, _)| *name != "ERRORS") {
+            program.fill("ERRORS", Cells::bytes(&fresh_error_lines()?))?;
+        }
         program.xdp()?.load().map_err(|error| program_failed(error, verifier_log))?;
         Ok(program)
     }
@@ -123,10 +166,8 @@ impl Program {
     }
 
     /// Copies a table into its map through memory: a million cells are one copy, not a million system calls.
-    fn fill<T: Plain>(&self, name: &str, values: &[T]) -> Result<(), Error> {
-        const { assert!(size_of::<T>().is_multiple_of(8), "array values are 8 bytes apart") };
+    fn fill(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let doing = || format!("filling the map {name}");
-        let bytes = T::bytes(values);
         let map = self.map(name)?;
         let fd = map.fd().as_fd().as_raw_fd();
         // SAFETY: the map is ours alone; no other process maps it, and the program is not loaded yet.
@@ -135,6 +176,50 @@ impl Program {
         mapped.copy_from_slice(bytes);
         Ok(())
     }
+}
+
+/// A table and the map that it fills.
+struct Filled<'a> {
+    name: &'static str,
+    entries: u32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Filled<'a> {
+    fn new<T: Plain>(name: &'static str, values: &'a [T]) -> Self {
+        const { assert!(size_of::<T>().is_multiple_of(8), "array values are 8 bytes apart") };
+        Self { name, entries: values.len() as u32, bytes: T::bytes(values) }
+    }
+}
+
+/// All tables that fill maps.
+fn filled(tables: &Tables) -> [Filled<'_>; 12] {
+    [
+        Filled::new("SRC4_ROOT", &tables.sources4.root),
+        Filled::new("SRC4_RANGES", &tables.sources4.lines),
+        Filled::new("DST4_ROOT", &tables.destinations4.root),
+        Filled::new("DST4_RANGES", &tables.destinations4.lines),
+        Filled::new("SRC6_INDEX", &tables.sources6.index),
+        Filled::new("SRC6_RANGES", &tables.sources6.ranges),
+        Filled::new("DST6_INDEX", &tables.destinations6.index),
+        Filled::new("DST6_RANGES", &tables.destinations6.ranges),
+        Filled::new("ROWS", &tables.rows),
+        Filled::new("PAIRS", &tables.pairs),
+        Filled::new("CHAINS", &tables.chains),
+        Filled::new("ENTRIES", &tables.entries),
+    ]
+}
+
+/// The buckets for errors, all full, and a secret for them.
+fn fresh_error_lines() -> Result<Vec<Cells>, Error> {
+    let mut lines = vec![Cells { cells: [0; LINE] }; ERROR_LINES];
+    let mut secret = [0; size_of::<Cells>()];
+    getrandom(&mut secret, GetRandomFlags::empty())
+        .doing(|| "asking the kernel for random numbers".to_owned())?;
+    for (word, bytes) in lines[ERROR_SECRET as usize].cells.iter_mut().zip(secret.as_chunks().0) {
+        *word = u32::from_ne_bytes(*bytes);
+    }
+    Ok(lines)
 }
 
 fn missing(what: &str) -> Error {

@@ -62,6 +62,10 @@ pub struct Total {
     pub answered: u64,
     /// Left to the stack.
     pub passed: u64,
+    /// Dropped because the rules say so, those about which an error was sent included.
+    pub denied: u64,
+    /// Of the denied ones, those about which an error was sent.
+    pub rejected: u64,
     /// Dropped because they were broken.
     pub malformed: u64,
 }
@@ -75,8 +79,10 @@ pub fn totals(counters: &Counters) -> [Total; 2] {
             reasons.map(|reason| counters.get(family, *reason)).sum::<u64>()
         };
         let (answered, passed, malformed) = (of(Verdict::Answer), of(Verdict::Pass), of(Verdict::Malformed));
-        let received = answered + passed + malformed;
-        Total { family: family.name(), received, answered, passed, malformed }
+        let rejected = of(Verdict::Reject);
+        let denied = of(Verdict::Deny) + rejected;
+        let received = answered + passed + denied + malformed;
+        Total { family: family.name(), received, answered, passed, denied, rejected, malformed }
     })
 }
 

@@ -1,6 +1,6 @@
 //! What an access list means: rules in the order in which they are tried, and what holds where none of them does.
 //!
-//! The text is understood by [`super::rules`], the tables are made by [`super::compile`]. The first rule that matches a
+//! The text is understood by `rules`, the tables are made by [`super::compile`]. The first rule that matches a
 //! packet decides. Three kinds of packets are out of the reach of rules that do not say `force`; see [`super::guard`].
 
 use std::{fmt, net::Ipv4Addr, ops::Range};

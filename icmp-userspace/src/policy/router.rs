@@ -13,7 +13,7 @@ use icmp_common::Family;
 
 use super::{
     Policy,
-    acl::{Acl, Origin, Rule},
+    acl::{Acl, Address, Kinds, Options, Origin, Rule},
     diagnostic::Diagnostic,
     lint, lists,
     prefix::Prefix,
@@ -244,27 +244,29 @@ impl Reader<'_> {
                 continue;
             }
             let _ = writeln!(text, "remark access list {}", plain(&name));
-            let mut last = String::new();
+            let mut ends = false;
             for Line { number, text: line, remarks } in lines {
                 match rule(&line, family, &known) {
                     Ok(rule) => {
                         for remark in remarks {
                             let _ = writeln!(text, "remark {}", plain(&remark));
                         }
-                        last = rule.to_string();
-                        let _ = writeln!(text, "{last}");
+                        let _ = writeln!(text, "{rule}");
                         rules += 1;
-                        used.extend(
-                            last.split(' ').filter_map(|word| word.strip_prefix("set:")).map(str::to_owned),
-                        );
+                        ends |= decides_all(&rule, family);
+                        used.extend([rule.source, rule.destination].into_iter().filter_map(|address| {
+                            match address {
+                                Address::Set(name) => Some(name),
+                                _ => None,
+                            }
+                        }));
                     }
                     Err(why) => self.left_out.push(LeftOut { number, line, why }),
                 }
             }
-            let protocol = if family == Family::Ipv4 { "icmp4" } else { "icmp6" };
-            if ["permit", "deny"].iter().all(|action| last != format!("{action} {protocol} any any")) {
-                let _ = writeln!(text, "remark what the list says without words");
-                let _ = writeln!(text, "deny {protocol} any any");
+            if !ends {
+                let protocol = if family == Family::Ipv4 { "icmp4" } else { "icmp6" };
+                let _ = writeln!(text, "remark what the list says without words\ndeny {protocol} any any");
                 rules += 1;
             }
         }
@@ -342,6 +344,14 @@ fn rule(line: &str, family: Family, known: &KnownSets<'_>) -> Result<Rule, Strin
         Some(error) => Err(why(error)),
         None => Ok(rule),
     }
+}
+
+/// Whether nothing of a family is left for rules behind this one.
+fn decides_all(rule: &Rule, family: Family) -> bool {
+    let Options { length, ttl, dscp, vlan, .. } = rule.options;
+    (&rule.source, &rule.destination, &rule.kinds[family as usize])
+        == (&Address::Any, &Address::Any, &Kinds::Any)
+        && (length, ttl, dscp, vlan) == (None, None, None, None)
 }
 
 fn is_rule(words: &[&str]) -> bool {

@@ -54,7 +54,7 @@ const OTHER_PROTOCOLS: [&str; 15] = [
 
 /// Understands an access list. Spans are places in `text`.
 pub(super) fn parse(text: &str, origin: Origin, sets: &KnownSets<'_>) -> (Vec<Rule>, Vec<Diagnostic>) {
-    let mut parser = Parser { origin, sets, list: None, number: 0, diagnostics: Vec::new() };
+    let mut parser = Parser { origin, sets, list: None, base: 0, number: 0, diagnostics: Vec::new() };
     let mut rules = Vec::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
@@ -101,6 +101,8 @@ struct Parser<'a> {
     sets: &'a KnownSets<'a>,
     /// The family of the router's access list whose lines these are.
     list: Option<Family>,
+    /// What is added to the numbers of this list: each list of a router begins anew.
+    base: u32,
     /// The number of the last rule.
     number: u32,
     diagnostics: Vec<Diagnostic>,
@@ -112,15 +114,15 @@ impl Parser<'_> {
         let mut list = self.list;
         match (first.text, second.map(|word| word.text)) {
             ("ip", Some("access-list")) => {
-                self.list = Some(Family::Ipv4);
+                (self.list, self.base) = (Some(Family::Ipv4), self.number);
                 return heading(words, true);
             }
             ("ipv6", Some("access-list")) => {
-                self.list = Some(Family::Ipv6);
+                (self.list, self.base) = (Some(Family::Ipv6), self.number);
                 return heading(words, false);
             }
             ("exit" | "end", None) => {
-                self.list = None;
+                (self.list, self.base) = (None, 0);
                 return Ok(None);
             }
             ("access-list", _) => {
@@ -150,12 +152,18 @@ impl Parser<'_> {
             });
         };
         words.take();
-        let number = unsigned(word.text).filter(|number| *number > 0).and_then(|n| u32::try_from(n).ok());
-        let number = number.ok_or_else(|| word.expected(&format!("a number from 1 to {}", u32::MAX)))?;
+        let number = unsigned(word.text).and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| *number > 0).and_then(|number| number.checked_add(self.base));
+        let number =
+            number.ok_or_else(|| word.expected(&format!("a number from 1 to {}", u32::MAX - self.base)))?;
         if number > self.number {
             return Ok(number);
         }
-        let message = format!("rule number {number} does not rise: the rule before has {}", self.number);
+        let message = format!(
+            "rule number {} does not rise: the rule before has {}",
+            number - self.base,
+            self.number - self.base
+        );
         Err(Diagnostic::new(word.span, message)
             .with_help("rules are tried in the order in which they stand; numbers may be left out"))
     }

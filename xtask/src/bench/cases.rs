@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use icmp_userspace::policy::{
     Policy, Respond,
     compile::{Interface, Tables},
+    slots::Slots,
 };
 
 use super::packet::{Message, Packet};
@@ -152,7 +153,8 @@ pub(super) fn tables(verify: bool) -> Result<Tables> {
         addresses: vec![(address(OWN4)?, 24), (address(OWN6)?, 64), (address("fe80::1")?, 64)],
         broadcasts: Vec::new(),
     };
-    Tables::compile(&policy, &interface).context("compiling the policy of the bench")
+    let slots = Slots::assign(&policy, &Slots::default()).context("counting the rules of the bench")?;
+    Tables::compile(&policy, &interface, &slots).context("compiling the policy of the bench")
 }
 
 fn packet(from: &str, to: &str, message: Message, data: usize) -> Result<Packet> {

@@ -189,7 +189,7 @@ ip access-list extended EDGE
  deny ip any any log
 !
 ipv6 access-list EDGE6
- sequence 40 permit icmp any any nd-ns
+ sequence 10 permit icmp any any nd-ns
  permit icmp any any destination-unreachable
  permit ipv6 any any
 exit
@@ -237,6 +237,11 @@ fn says_what_is_wrong_with_the_beginning() {
     assert_eq!(
         error("20 permit icmp any any\n10 deny icmp any any"),
         "2:1 rule number 10 does not rise: the rule before has 20 | rules are tried in the order in which they stand; \
+         numbers may be left out"
+    );
+    assert_eq!(
+        error("5 permit icmp any any\nipv6 access-list A\n20 permit icmp any any\n10 deny icmp any any"),
+        "4:1 rule number 10 does not rise: the rule before has 20 | rules are tried in the order in which they stand; \
          numbers may be left out"
     );
     assert_eq!(error("0 permit icmp any any"), "1:1 expected a number from 1 to 4294967295, found 0");

@@ -1,0 +1,218 @@
+//! The data path's host build: a frame in a vector, and a state of compiled tables.
+//!
+//! It decides about packets for a policy that is not loaded, and is the reference with which tests compare the loaded program;
+//! so it is as plain as it can be.
+
+use std::{collections::HashMap, sync::atomic::AtomicU64};
+
+use icmp_common::{
+    Family,
+    bucket::{self, CELLS},
+    checksum,
+    config::Config,
+    counters::{Counters, Slot},
+    dynamic::Membership,
+    errors::{ERROR_TOTAL, error_ticks, place},
+    tables::{Cells, Entry, Line6, Range6, Ranges4, Root4},
+    wire::{Wire, ipv6::Halves},
+};
+use icmp_ebpf::{Frame, MAX_SUM, NextHop, Route, Side, State, Verdict};
+
+use crate::policy::compile::{Table4, Table6, Tables};
+
+/// A frame in a vector.
+pub struct VecFrame(pub Vec<u8>);
+
+/// Bytes that a frame may grow by: the headroom that drivers give to XDP programs (`XDP_PACKET_HEADROOM` of `linux/bpf.h`).
+const HEADROOM: usize = 256;
+
+impl Frame for VecFrame {
+    fn holds(&self, at: usize, length: usize) -> bool {
+        at + length <= self.0.len()
+    }
+
+    fn read<T: Wire>(&self, at: usize) -> Option<&T> {
+        let bytes = self.0.get(at..)?.get(..size_of::<T>())?;
+        // SAFETY: the slice is as long as a `T`, which has alignment 1 and for which any bytes are valid.
+        Some(unsafe { &*bytes.as_ptr().cast() })
+    }
+
+    fn write<T: Wire>(&mut self, at: usize) -> Option<&mut T> {
+        let bytes = self.0.get_mut(at..)?.get_mut(..size_of::<T>())?;
+        // SAFETY: as above, and the slice is borrowed mutably for as long.
+        Some(unsafe { &mut *bytes.as_mut_ptr().cast() })
+    }
+
+    fn sum<const MOST: usize>(&mut self, at: usize, length: impl Fn(&Self) -> Option<usize>) -> Option<u64> {
+        const { assert!(MOST <= MAX_SUM) };
+        let length = length(self).filter(|length| *length <= MOST)?;
+        Some(checksum::sum(self.0.get(at..)?.get(..length)?))
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
+        if bytes > HEADROOM {
+            return false;
+        }
+        self.0.splice(0..0, std::iter::repeat_n(0, bytes));
+        true
+    }
+
+    fn cut(&mut self, length: usize) -> bool {
+        let shorter = length <= self.0.len();
+        self.0.truncate(length);
+        shorter
+    }
+}
+
+/// Settings and tables of a policy, empty dynamic sets, full buckets, counters from zero, and one entry of a routing table.
+pub struct HostState<'a> {
+    tables: &'a Tables,
+    /// What the routing table says.
+    pub next_hop: Option<NextHop>,
+    /// What it has been asked.
+    pub asked: Option<Route>,
+    /// What has been counted.
+    pub counters: Counters,
+    /// Slots of the rules that have decided.
+    pub rules: Vec<u32>,
+    /// Nanoseconds of the clock.
+    pub now: u64,
+    /// Members of dynamic sets: an address of either family, in network order, and what it belongs to.
+    pub members: Vec<(Vec<u8>, Membership)>,
+    /// Lines of buckets for errors, by their number; those that nobody has used yet are missing.
+    errors: HashMap<u32, [AtomicU64; CELLS]>,
+}
+
+impl<'a> HostState<'a> {
+    /// The state with which a program begins.
+    #[must_use]
+    pub fn new(tables: &'a Tables) -> Self {
+        Self {
+            tables,
+            next_hop: None,
+            asked: None,
+            counters: Counters::ZERO,
+            rules: Vec::new(),
+            now: 0,
+            members: Vec::new(),
+            errors: HashMap::new(),
+        }
+    }
+
+    /// Takes a frame all the way.
+    pub fn handle(&mut self, frame: Vec<u8>) -> (Verdict, Vec<u8>) {
+        let mut frame = VecFrame(frame);
+        let verdict = icmp_ebpf::handle(&mut frame, self);
+        (verdict, frame.0)
+    }
+
+    const fn table4(&self, side: Side) -> &Table4 {
+        match side {
+            Side::Source => &self.tables.sources4,
+            Side::Destination => &self.tables.destinations4,
+        }
+    }
+
+    const fn table6(&self, side: Side) -> &Table6 {
+        match side {
+            Side::Source => &self.tables.sources6,
+            Side::Destination => &self.tables.destinations6,
+        }
+    }
+
+    fn membership(&self, address: &[u8]) -> Option<&Membership> {
+        self.members.iter().find(|(member, _)| member == address).map(|(_, membership)| membership)
+    }
+}
+
+impl State for HostState<'_> {
+    fn setting<T: Copy>(&self, field: impl FnOnce(&Config) -> &T) -> T {
+        *field(&self.tables.config)
+    }
+
+    fn host4(&self, slot: usize) -> u32 {
+        self.tables.hosts.v4[slot]
+    }
+
+    fn host_class4(&self, slot: usize) -> u16 {
+        self.tables.hosts.class4[slot]
+    }
+
+    fn host6(&self, slot: usize) -> [u64; 2] {
+        self.tables.hosts.v6[slot]
+    }
+
+    fn host_class6(&self, slot: usize) -> u16 {
+        self.tables.hosts.class6[slot]
+    }
+
+    fn kind(&self, family: Family, message: u16) -> u16 {
+        self.tables.kinds[family as usize][usize::from(message)]
+    }
+
+    fn root4(&self, side: Side, part: u32) -> Option<&Root4> {
+        self.table4(side).root.get(part as usize)
+    }
+
+    fn ranges4(&self, side: Side, line: u32) -> Option<&Ranges4> {
+        self.table4(side).lines.get(line as usize)
+    }
+
+    fn index6(&self, side: Side, line: u32) -> Option<&Line6> {
+        self.table6(side).index.get(line as usize)
+    }
+
+    fn range6(&self, side: Side, place: u32) -> Option<&Range6> {
+        self.table6(side).ranges.get(place as usize)
+    }
+
+    fn rows(&self, line: u32) -> Option<&Cells> {
+        self.tables.rows.get(line as usize)
+    }
+
+    fn pairs(&self, line: u32) -> Option<&Cells> {
+        self.tables.pairs.get(line as usize)
+    }
+
+    fn chains(&self, line: u32) -> Option<&Cells> {
+        self.tables.chains.get(line as usize)
+    }
+
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        self.tables.entries.get(number as usize)
+    }
+
+    fn membership4(&self, address: [u8; 4]) -> Option<&Membership> {
+        self.membership(&address)
+    }
+
+    fn membership6(&self, address: Halves) -> Option<&Membership> {
+        self.membership(address.as_flattened())
+    }
+
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn take_error(&mut self, source: u64) -> bool {
+        // Nobody attacks this table: its secret may be known.
+        let place = place(source, [0, 0x9e37_79b9_7f4a_7c15]);
+        let [per_source, total] = self.tables.config.errors;
+        let now = error_ticks(self.now);
+        let mut take = |line, tag, fill| bucket::take(self.errors.entry(line).or_default(), tag, fill, now);
+        take(place.line, place.tag, per_source) && take(ERROR_TOTAL, 0, total)
+    }
+
+    fn next_hop(&mut self, route: &Route) -> Option<NextHop> {
+        self.asked = Some(*route);
+        self.next_hop
+    }
+
+    fn count(&mut self, slot: Slot) {
+        self.counters.count(slot);
+    }
+
+    fn count_rule(&mut self, slot: u32) {
+        self.rules.push(slot);
+    }
+}

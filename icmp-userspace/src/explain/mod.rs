@@ -1,0 +1,3 @@
+//! What the data path makes of a packet, and why.
+
+pub mod host;

@@ -1,0 +1,284 @@
+//! Policies: meaning -> tables. The layouts are described in [`icmp_common::tables`]; what is written here,
+//! `icmp-ebpf/src/classify.rs` reads.
+
+mod addresses;
+mod classes;
+mod kinds;
+mod rules;
+mod served;
+mod table4;
+mod table6;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use icmp_common::{
+    ABI_VERSION, Family,
+    bucket::Fill,
+    config::Config,
+    errors::error_ticks,
+    tables::{Cells, Entry, Hosts, Kinds, LINE, Outcome, Ruling},
+    wire::{ethernet::Mac, ipv6::words},
+};
+use thiserror::Error;
+
+use super::{Policy, acl::ErrorRate, slots::Slots};
+use rules::Shared;
+
+pub use served::RESERVED;
+pub use table4::Table4;
+pub use table6::Table6;
+
+/// Most memory that the tables of one policy may take, in bytes.
+pub const MEMORY_BUDGET: usize = 256 << 20;
+
+/// What the tables need to know of the interface that they are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its MAC address.
+    pub mac: [u8; 6],
+    /// Its addresses, each with the length of its subnet's prefix.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// Broadcast addresses that it is configured with.
+    pub broadcasts: Vec<Ipv4Addr>,
+}
+
+/// A policy, ready to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tables {
+    /// Settings.
+    pub config: Config,
+    /// Served hosts.
+    pub hosts: Box<Hosts>,
+    /// Kinds of messages.
+    pub kinds: Box<Kinds>,
+    /// IPv4 sources.
+    pub sources4: Table4,
+    /// IPv4 destinations.
+    pub destinations4: Table4,
+    /// IPv6 sources.
+    pub sources6: Table6,
+    /// IPv6 destinations.
+    pub destinations6: Table6,
+    /// Blocks of pairs by source value.
+    pub rows: Vec<Cells>,
+    /// Pairs by block and destination class.
+    pub pairs: Vec<Cells>,
+    /// What the rules say by pair and kind.
+    pub chains: Vec<Cells>,
+    /// Rules with further conditions.
+    pub entries: Vec<Entry>,
+    /// Rules that decide about no packet, because others have decided before: their places in the policy.
+    pub idle: Vec<usize>,
+}
+
+/// A policy whose tables would be larger than tables may be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TooLarge {
+    /// All of them together.
+    #[error(
+        "the tables of this policy would take {} MiB, more than the {} MiB that a policy may take; most of it is for {what}: join \
+         neighbouring addresses to shorter prefixes", needed >> 20, MEMORY_BUDGET >> 20
+    )]
+    Memory {
+        /// Bytes.
+        needed: usize,
+        /// What takes most.
+        what: &'static str,
+    },
+    /// Sources and destinations that have to be told apart.
+    #[error(
+        "the {} rules that tell apart most sources and destinations ({}) make more combinations than a policy may have; put \
+         addresses that are treated alike into a set, and name the set in one rule", rules.len(), list(rules)
+    )]
+    Combinations {
+        /// Numbers of the rules at fault.
+        rules: Vec<u32>,
+    },
+    /// Types and codes.
+    #[error(
+        "the rules tell apart {0} kinds of messages by type and code, more than a policy may; use ranges"
+    )]
+    Kinds(usize),
+    /// Rules with options that may all apply to one packet.
+    #[error(
+        "{} rules with options or dynamic sets ({}) may all apply to one packet, more than can be tried; give them types, addresses \
+         or sets of their own", rules.len(), list(rules)
+    )]
+    List {
+        /// Numbers of the rules at fault.
+        rules: Vec<u32>,
+    },
+    /// IPv6 prefixes with the same first 32 bits.
+    #[error(
+        "the IPv6 {0} have too many prefixes with the same first 32 bits; join neighbouring addresses to shorter prefixes"
+    )]
+    Run6(&'static str),
+}
+
+/// The first few of many rules.
+fn list(rules: &[u32]) -> String {
+    let first: Vec<_> = rules.iter().take(5).map(|number| format!("rule {number}")).collect();
+    let more = if rules.len() > 5 { ", ..." } else { "" };
+    format!("{}{more}", first.join(", "))
+}
+
+impl Tables {
+    /// Compiles a policy for an interface. `slots` are those that have been assigned to this policy.
+    pub fn compile(policy: &Policy, interface: &Interface, slots: &Slots) -> Result<Self, TooLarge> {
+        let respond = &policy.respond;
+        let errors = &policy.acl.errors;
+        let mut shared = Shared::default();
+        let served = served::prefixes(respond, interface);
+        let v4 = rules::compile::<u32>(policy, slots, Family::Ipv4, served, &mut shared)?;
+        let served = served::prefixes(respond, interface);
+        let v6 = rules::compile::<u128>(policy, slots, Family::Ipv6, served, &mut shared)?;
+        let sources4 = if v4.config.sources == 0 { Table4::unused() } else { Table4::new(&v4.sources) };
+        let sources6 = if v6.config.sources == 0 {
+            Table6::unused()
+        } else {
+            Table6::new(&v6.sources).ok_or(TooLarge::Run6("sources"))?
+        };
+        let destinations6 = Table6::new(&v6.destinations).ok_or(TooLarge::Run6("destinations"))?;
+        let (source4, source6) = error_sources(interface);
+        let depends = |entry: &Entry| entry.source_set != Entry::ANY || entry.destination_set != Entry::ANY;
+        let config = Config {
+            interface_mac: Mac::new(interface.mac).parts(),
+            abi_version: ABI_VERSION,
+            ttl: respond.ttl,
+            enabled: respond.enabled.into(),
+            verify_checksum: respond.verify_checksum.into(),
+            next_hop: respond.next_hop as u8,
+            source6,
+            source4,
+            dynamic: shared.entries.iter().any(depends).into(),
+            errors: [errors.per_source, errors.total].map(fill),
+            tables6: [sources6.config, destinations6.config],
+            acl: [v4.config, v6.config],
+            ..Config::UNSET
+        };
+        let idle = shared.used.iter().enumerate().filter(|(_, used)| !**used).map(|(place, _)| place);
+        if shared.entries.is_empty() {
+            shared.entries.push(Entry { last: 1, ..Entry::new(Outcome::new(Ruling::Permit, 0)) });
+        }
+        let tables = Self {
+            config,
+            hosts: Box::new(served::hosts(respond, interface, &v4.destinations, &v6.destinations)),
+            kinds: both_kinds(&v4.kinds, &v6.kinds),
+            sources4,
+            destinations4: Table4::new(&v4.destinations),
+            sources6,
+            destinations6,
+            rows: cells(&shared.rows),
+            pairs: cells(&shared.pairs),
+            chains: cells(&shared.chains),
+            entries: shared.entries,
+            idle: idle.collect(),
+        };
+        tables.within_budget()
+    }
+
+    fn within_budget(self) -> Result<Self, TooLarge> {
+        let sizes = self.sizes();
+        let needed = sizes.iter().map(|(_, size)| size).sum();
+        match sizes.into_iter().max_by_key(|(_, size)| *size) {
+            Some((what, _)) if needed > MEMORY_BUDGET => Err(TooLarge::Memory { needed, what }),
+            _ => Ok(self),
+        }
+    }
+
+    /// What they take in the kernel, in bytes, by what it is for.
+    #[must_use]
+    pub fn sizes(&self) -> [(&'static str, usize); 6] {
+        let rules = size_of_val(&*self.rows) + size_of_val(&*self.pairs) + size_of_val(&*self.chains);
+        [
+            ("IPv4 sources", self.sources4.memory()),
+            ("IPv4 destinations", self.destinations4.memory()),
+            ("IPv6 sources", self.sources6.memory()),
+            ("IPv6 destinations", self.destinations6.memory()),
+            ("rules", rules + size_of_val(&*self.entries)),
+            ("types and codes", size_of::<Kinds>()),
+        ]
+    }
+}
+
+/// A rate in ticks; see [`error_ticks`].
+fn fill(rate: ErrorRate) -> Fill {
+    const SECOND: u64 = 1_000_000_000;
+    let interval = error_ticks(SECOND / u64::from(rate.per_second.max(1))).max(1) as u32;
+    Fill { interval, burst: rate.burst.max(1) }
+}
+
+/// The addresses from which errors are sent about packets to others: the interface's first of each family, a link-local one only
+/// if there is no other. Zeros where there is none.
+fn error_sources(interface: &Interface) -> (u32, [u64; 2]) {
+    let addresses = || interface.addresses.iter().map(|(address, _)| *address);
+    let v4 =
+        addresses().find_map(|address| if let IpAddr::V4(address) = address { Some(address) } else { None });
+    let v6: Vec<_> = addresses()
+        .filter_map(|address| if let IpAddr::V6(address) = address { Some(address) } else { None })
+        .collect();
+    let v6 = v6.iter().find(|address| !address.is_unicast_link_local()).or(v6.first());
+    let octets = v6.map_or([0; 16], |address| address.octets());
+    let (halves, _) = octets.as_chunks();
+    (v4.map_or(0, |address| u32::from_ne_bytes(address.octets())), words([halves[0], halves[1]]))
+}
+
+/// Cells in lines; at least one line.
+fn cells(cells: &[u32]) -> Vec<Cells> {
+    let mut lines: Vec<_> = cells
+        .chunks(LINE)
+        .map(|part| {
+            let mut line = [0; LINE];
+            line[..part.len()].copy_from_slice(part);
+            Cells { cells: line }
+        })
+        .collect();
+    if lines.is_empty() {
+        lines.push(Cells { cells: [0; LINE] });
+    }
+    lines
+}
+
+/// The kinds of both families, on the heap from the beginning.
+fn both_kinds(v4: &[u16], v6: &[u16]) -> Box<Kinds> {
+    let mut kinds: Box<Kinds> = vec![[0_u16; 1 << 16]; 2].try_into().unwrap_or_else(|_| unreachable!());
+    kinds[0].copy_from_slice(v4);
+    kinds[1].copy_from_slice(v6);
+    kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Respond, prefix::Prefix};
+    use icmp_common::tables::LINES;
+
+    fn tables(prefixes: Vec<Prefix>) -> Result<Tables, TooLarge> {
+        let policy = Policy { respond: Respond { prefixes, ..Respond::default() }, ..Policy::default() };
+        let interface = Interface { mac: [2; 6], addresses: Vec::new(), broadcasts: Vec::new() };
+        Tables::compile(&policy, &interface, &Slots::default())
+    }
+
+    #[test]
+    fn short_prefixes_take_no_room() {
+        let prefixes = ["192.0.0.0/16", "192.0.2.0/24", "192.0.2.1", "2001:db8::/32", "2001:db8:1::/64"];
+        let tables = tables(prefixes.map(|text| text.parse().unwrap()).into()).unwrap();
+        assert!(tables.destinations4.root.as_flattened().iter().all(|cell| cell & LINES == 0));
+        // Fallback: ::, behind it, 2001:db8::/32, behind it, multicast. And a run for what begins like ::1.
+        let Table6 { config, ranges, .. } = tables.destinations6;
+        assert_eq!((config.fallback_count, ranges.len()), (5, 7));
+    }
+
+    #[test]
+    fn a_host_takes_a_line() {
+        assert_eq!(tables(vec!["192.0.2.1".parse().unwrap()]).unwrap().destinations4.lines.len(), 2);
+    }
+
+    #[test]
+    fn refuses_what_takes_too_much_memory() {
+        let hosts = (0..1_100_000_u128)
+            .map(|number| Prefix::host(IpAddr::V6((0x2000_0000 << 96 | number << 1).into())));
+        let error = tables(hosts.collect()).map(|tables| tables.sizes()).unwrap_err();
+        assert_eq!(error, TooLarge::Run6("destinations"));
+    }
+}

@@ -1,0 +1,120 @@
+//! What destination addresses are to the responder: served, the interface's own, or not one host's.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::LazyLock,
+};
+
+use icmp_common::{
+    tables::{DestinationCell, Hosts, host_slot4, host_slot6},
+    wire::ipv6::words,
+};
+
+use super::{
+    Interface,
+    classes::{Bits, Covered, Ranges},
+};
+use crate::policy::{Respond, prefix::Prefix};
+
+pub(super) use icmp_common::tables::Destination;
+
+/// Prefixes whose addresses are never one host's, and what they are instead. They are not served even where a
+/// served prefix covers them (RFC 1122 3.2.1.3, RFC 4291 2.4).
+pub static RESERVED: LazyLock<Vec<(Prefix, &str)>> = LazyLock::new(|| {
+    let v4 = |a, length| Prefix::containing(IpAddr::V4(Ipv4Addr::new(a, 0, 0, 0)), length);
+    let v6 =
+        |first, length| Prefix::containing(IpAddr::V6(Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0)), length);
+    vec![
+        (v4(0, 8), "\"this network\""),
+        (v4(127, 8), "loopback"),
+        (v4(224, 4), "multicast"),
+        (v4(240, 4), "reserved, with broadcast at its end"),
+        (Prefix::host(Ipv6Addr::UNSPECIFIED.into()), "no address"),
+        (Prefix::host(Ipv6Addr::LOCALHOST.into()), "loopback"),
+        (v6(0xff00, 8), "multicast"),
+    ]
+});
+
+/// Selectors of destinations that no rule names; the first of those that addresses belong to says what they are.
+const NOT_UNICAST: u32 = 0;
+const SERVED: u32 = 1;
+const OWN: u32 = 2;
+/// The first selector of rules.
+pub(super) const FIRST_SELECTOR: u32 = 3;
+
+/// The prefixes of these selectors.
+pub(super) type Served<A> = Vec<Covered<A>>;
+
+/// What is served, own and not unicast in one family.
+pub(super) fn prefixes<A: Bits>(respond: &Respond, interface: &Interface) -> Served<A> {
+    let own = || interface.addresses.iter().map(|(address, _)| Prefix::host(*address));
+    let served = respond.prefixes.iter().copied().chain(own().filter(|_| respond.own));
+    let broadcasts = broadcasts(interface).map(|address| Prefix::host(address.into()));
+    let reserved = RESERVED.iter().map(|(prefix, _)| *prefix);
+    let with = |selector| move |prefix| A::of(prefix).map(|(first, length)| (first, length, selector));
+    let not_unicast = broadcasts.chain(reserved).filter_map(with(NOT_UNICAST));
+    not_unicast.chain(served.filter_map(with(SERVED))).chain(own().filter_map(with(OWN))).collect()
+}
+
+/// What addresses are that belong to these selectors.
+pub(super) fn destination(selectors: &[u32]) -> Destination {
+    match selectors.first() {
+        Some(&NOT_UNICAST) => Destination::NotUnicast,
+        Some(&SERVED) => Destination::Served,
+        Some(&OWN) => Destination::Own,
+        _ => Destination::NotServed,
+    }
+}
+
+/// The broadcast addresses of an interface: those it is configured with, and the last address of each of its
+/// subnets (RFC 1122 3.2.1.3 (d)); a subnet of one or two addresses has none (RFC 3021).
+fn broadcasts(interface: &Interface) -> impl Iterator<Item = Ipv4Addr> {
+    let last = interface.addresses.iter().filter_map(|(address, length)| match address {
+        IpAddr::V4(address) if *length <= 30 => Some((address.to_bits() | u32::MAX >> length).into()),
+        _ => None,
+    });
+    last.chain(interface.broadcasts.iter().copied())
+}
+
+/// The hosts among the served prefixes, as many as find their slots free; all are in the tables proper, too.
+pub(super) fn hosts(
+    respond: &Respond,
+    interface: &Interface,
+    destinations4: &Ranges<u32, u32>,
+    destinations6: &Ranges<u128, u32>,
+) -> Hosts {
+    let mut hosts = Hosts::NONE;
+    let own = interface.addresses.iter().filter(|_| respond.own).map(|(address, _)| Prefix::host(*address));
+    for prefix in respond.prefixes.iter().copied().chain(own).filter(|prefix| prefix.is_host()) {
+        match prefix.address() {
+            IpAddr::V4(address) => {
+                let cell = DestinationCell(value(destinations4, address.to_bits()));
+                let number = u32::from_ne_bytes(address.octets());
+                let slot = host_slot4(number);
+                // A host that is some subnet's broadcast address is not served.
+                if cell.destination() == Destination::Served && hosts.v4[slot] == Hosts::NONE.v4[slot] {
+                    hosts.v4[slot] = number;
+                    hosts.class4[slot] = cell.class() as u16;
+                }
+            }
+            IpAddr::V6(address) => {
+                let cell = DestinationCell(value(destinations6, address.to_bits()));
+                let octets = address.octets();
+                let (halves, _) = octets.as_chunks();
+                let number = words([halves[0], halves[1]]);
+                let slot = host_slot6(number);
+                if cell.destination() == Destination::Served && hosts.v6[slot] == Hosts::NONE.v6[slot] {
+                    hosts.v6[slot] = number;
+                    hosts.class6[slot] = cell.class() as u16;
+                }
+            }
+        }
+    }
+    hosts
+}
+
+/// The value of an address.
+fn value<A: Bits>(ranges: &Ranges<A, u32>, address: A) -> u32 {
+    // The first range begins at the first address.
+    ranges[ranges.partition_point(|(start, _)| *start <= address) - 1].1
+}

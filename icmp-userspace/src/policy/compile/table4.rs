@@ -1,0 +1,63 @@
+//! IPv4 ranges -> the table in which the packet path looks them up; [`icmp_common::tables`] has the layout.
+
+use icmp_common::tables::{LINE, LINE_BITS, LINES, ROOT4_PARTS, Ranges4, Root4};
+
+use super::classes::{Ranges, begin};
+
+/// An IPv4 table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table4 {
+    /// The root.
+    pub root: Vec<Root4>,
+    /// The lines of ranges; at least one.
+    pub lines: Vec<Ranges4>,
+}
+
+impl Table4 {
+    /// Nothing, for a table that is not looked at.
+    pub(super) fn unused() -> Self {
+        Self { root: vec![[0; 256]], lines: vec![Ranges4 { ranges: [0; LINE] }] }
+    }
+
+    /// The table of `ranges`, whose values have 16 bits.
+    pub(super) fn new(ranges: &Ranges<u32, u32>) -> Self {
+        let mut table =
+            Self { root: vec![[0; 256]; ROOT4_PARTS], lines: vec![Ranges4 { ranges: [0; LINE] }] };
+        let mut rest = ranges.iter().copied().peekable();
+        // What holds where the ranges of the next cell begin.
+        let mut value = 0;
+        for (number, cell) in table.root.as_flattened_mut().iter_mut().enumerate() {
+            let first = (number as u32) << 16;
+            let mut inside = vec![(0, value)];
+            while let Some((start, next)) = rest.next_if(|(start, _)| start >> 16 == first >> 16) {
+                begin(&mut inside, start & 0xffff, next);
+                value = next;
+            }
+            *cell = match *inside {
+                [(_, value)] => value,
+                _ => append(&mut table.lines, &inside),
+            };
+        }
+        table
+    }
+
+    /// What it takes in the kernel, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&*self.root) + size_of_val(&*self.lines)
+    }
+}
+
+/// Appends the lines of one cell of the root, a power of two, and returns the cell.
+fn append(lines: &mut Vec<Ranges4>, ranges: &[(u32, u32)]) -> u32 {
+    let first = lines.len() as u32;
+    let count = ranges.len().div_ceil(LINE).next_power_of_two();
+    let packed = |place: usize| ranges[place.min(ranges.len() - 1)];
+    lines.extend((0..count).map(|line| {
+        let ranges = std::array::from_fn(|place| {
+            let (start, value) = packed(line * LINE + place);
+            start << 16 | value
+        });
+        Ranges4 { ranges }
+    }));
+    LINES | count.trailing_zeros() << LINE_BITS | first
+}
