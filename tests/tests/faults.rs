@@ -263,7 +263,8 @@ fn policies_that_cannot_be_read_are_named() {
         .fails(1, &[&format!("reading the policy {}", directory.display()), "Is a directory"]);
     let binary = lab.files.path().join("binary.toml");
     fs::write(&binary, [0xff, 0xfe, 0x00]).unwrap();
-    attach_with(&lab, &binary).fails(1, &[&format!("reading the policy {}", binary.display()), "UTF-8"]);
+    attach_with(&lab, &binary)
+        .fails(1, &[&format!("reading the policy {}", binary.display()), "invalid utf-8"]);
 }
 
 /// Mistakes in a policy are shown with file, line, column, the line itself and what would be right; exit status 3.
@@ -421,7 +422,9 @@ fn signals_detach() {
         running.signal(signal);
         let finished = running.wait();
         assert!(
-            finished.stderr.contains("ipv4: 1 received, 1 answered, 0 passed, 0 malformed"),
+            finished.stderr.contains(
+                "ipv4: 1 received, 1 answered, 0 passed, 0 denied (0 of them told so), 0 malformed"
+            ),
             "{finished}"
         );
         assert!(finished.stderr.contains(&format!("detached from {SERVER_END}")), "{finished}");
