@@ -104,11 +104,12 @@ impl Finished {
 }
 
 impl Lab {
-    /// The command `icmpctl`, in the server's namespace and with the lab's BPF file system.
+    /// The command `icmpctl`, in the server's namespace and with the lab's BPF file system and state directory.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
-        command.args(["--netns", self.server.name(), "--bpffs"]).arg(self.bpffs.path()).args(arguments);
+        command.args(["--netns", self.server.name(), "--bpffs"]).arg(self.bpffs.path());
+        command.arg("--state").arg(self.state()).args(arguments);
         command
     }
 

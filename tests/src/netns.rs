@@ -14,6 +14,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{Xdp, XdpMode},
 };
+use icmp_common::ABI_VERSION;
 use rustix::{
     mount::{MountFlags, UnmountFlags, mount, unmount},
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -259,7 +260,16 @@ impl Lab {
     /// Where the pins of the server's end are.
     #[must_use]
     pub fn pins(&self) -> PathBuf {
-        self.bpffs.path().join("icmpctl/v1").join(self.server.key(self.server.index(SERVER_END)))
+        self.bpffs
+            .path()
+            .join(format!("icmpctl/v{ABI_VERSION}"))
+            .join(self.server.key(self.server.index(SERVER_END)))
+    }
+
+    /// The state directory.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.files.path().join("state")
     }
 
     /// Demands that nothing is left of icmpctl: no pins, no program on the server's end, no files.

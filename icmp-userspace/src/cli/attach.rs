@@ -1,8 +1,9 @@
 //! `icmpctl attach`: load, pin, end.
 
-use std::path::Path;
-
-use icmp_userspace::kernel::{attach::Site, interface::Netlink};
+use icmp_userspace::kernel::{
+    attach::{Places, Site},
+    interface::Netlink,
+};
 
 use super::settings::{self, Settings};
 
@@ -14,13 +15,13 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) async fn run(&self, bpffs: &Path) -> anyhow::Result<()> {
+    pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
         super::output::log_to_stderr(false);
-        let policy = self.settings.policy()?;
-        let options = self.settings.options(false)?;
+        let source = self.settings.source()?;
+        let options = self.settings.options(false);
         let netlink = Netlink::open()?;
-        let mut site = Site::lock(&netlink, &self.settings.interface, bpffs, "attach").await?;
-        let (outcome, _) = settings::attach(&netlink, &mut site, &policy, &options).await?;
+        let mut site = Site::lock(&netlink, &self.settings.interface, places, "attach").await?;
+        let (outcome, _) = settings::attach(&netlink, &mut site, &source, &options, "attach").await?;
         settings::announce(&site, &outcome);
         Ok(())
     }

@@ -1,11 +1,10 @@
 //! `icmpctl detach`: take the program off an interface, and its pins away.
 
-use std::path::Path;
-
 use icmp_userspace::kernel::{
     Error,
-    attach::{self, Site},
+    attach::{Places, Site},
     interface::Netlink,
+    listing,
 };
 
 /// What can be typed behind `detach`.
@@ -16,14 +15,14 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) async fn run(&self, bpffs: &Path) -> anyhow::Result<()> {
+    pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
         let netlink = Netlink::open()?;
         super::output::log_to_stderr(false);
         let name = &self.interface;
         // An interface of this name may have gone and left its pins, and another one may have come since.
-        let forgotten = attach::forget(&netlink, bpffs, name).await?;
-        let detached = match Site::lock(&netlink, name, bpffs, "detach").await {
-            Ok(site) => site.detach(),
+        let forgotten = listing::forget(&netlink, places, name).await?;
+        let detached = match Site::lock(&netlink, name, places, "detach").await {
+            Ok(mut site) => site.change("detach").await.and_then(|mut change| change.detach()),
             Err(error) => Err(error),
         };
         match detached {

@@ -1,11 +1,19 @@
 //! What can be typed, and the way from there to the verbs.
 
+mod apply;
 mod attach;
+mod confirm;
 mod detach;
+mod duration;
+mod guardian;
+mod install;
 mod output;
 mod policy;
+mod progress;
 mod run;
+mod set;
 mod settings;
+mod source;
 mod stats;
 mod status;
 
@@ -14,8 +22,8 @@ use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use icmp_userspace::{
-    kernel,
-    policy::{compile::TooLarge, file::FileError},
+    kernel::{self, attach::Places},
+    policy::{compile::TooLarge, file::FileError, slots::TooMany},
 };
 
 /// The kernel half, as it was built.
@@ -41,6 +49,9 @@ struct Place {
     /// The BPF file system for pins
     #[arg(long, global = true, value_name = "PATH", default_value = kernel::pins::BPFFS)]
     bpffs: PathBuf,
+    /// The directory for what pins can't hold; what is attached already stays with its own
+    #[arg(long, global = true, value_name = "DIR", default_value = kernel::state::STATE)]
+    state: PathBuf,
 }
 
 #[derive(Subcommand)]
@@ -51,12 +62,20 @@ enum Verb {
     Attach(attach::Arguments),
     /// Detach from an interface
     Detach(detach::Arguments),
+    /// Put another policy in place; no packet is lost, and counters go on
+    Apply(apply::Arguments),
+    /// Keep a policy that was put in place with --confirm
+    Confirm(confirm::Arguments),
+    /// Change the dynamic sets of the policy in place
+    Set(set::Arguments),
     /// Show where the program is attached, and how
     Status(status::Arguments),
     /// Show what became of the packets, and why
     Stats(stats::Arguments),
     /// Check policy files, show what they mean, make one from a router's configuration
     Policy(policy::Arguments),
+    #[command(hide = true)]
+    Guardian(guardian::Arguments),
 }
 
 /// Exit status where a policy has errors.
@@ -81,7 +100,7 @@ fn report(error: &anyhow::Error) -> ExitCode {
     }
     let _ = writeln!(std::io::stderr(), "icmpctl: {error:#}");
     let invalid = matches!(error.downcast_ref(), Some(FileError::Invalid(_)));
-    let too_large = error.downcast_ref::<TooLarge>().is_some();
+    let too_large = error.downcast_ref::<TooLarge>().is_some() || error.downcast_ref::<TooMany>().is_some();
     if invalid || too_large { ExitCode::from(POLICY_ERROR) } else { ExitCode::FAILURE }
 }
 
@@ -93,14 +112,19 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {
-        let bpffs = &arguments.place.bpffs;
+        let places = Places { bpffs: arguments.place.bpffs, state: arguments.place.state };
+        let places = &places;
         match &arguments.verb {
-            Verb::Run(arguments) => arguments.run(bpffs).await,
-            Verb::Attach(arguments) => arguments.run(bpffs).await,
-            Verb::Detach(arguments) => arguments.run(bpffs).await,
-            Verb::Status(arguments) => arguments.run(bpffs).await,
-            Verb::Stats(arguments) => arguments.run(bpffs).await,
+            Verb::Run(arguments) => arguments.run(places).await,
+            Verb::Attach(arguments) => arguments.run(places).await,
+            Verb::Detach(arguments) => arguments.run(places).await,
+            Verb::Apply(arguments) => arguments.run(places).await,
+            Verb::Confirm(arguments) => arguments.run(places).await,
+            Verb::Set(arguments) => arguments.run(places).await,
+            Verb::Status(arguments) => arguments.run(places).await,
+            Verb::Stats(arguments) => arguments.run(places).await,
             Verb::Policy(arguments) => arguments.run(),
+            Verb::Guardian(arguments) => arguments.run(places).await,
         }
     })
 }

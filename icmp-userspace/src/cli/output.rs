@@ -1,6 +1,6 @@
 //! Output: aligned columns for people, JSON for programs, and the log on stderr.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
 
@@ -39,8 +39,13 @@ pub(super) fn columns<const N: usize>(rows: &[[String; N]], right: &[usize]) -> 
 pub(super) fn log_to_stderr(times: bool) {
     let environment = env_logger::Env::default().default_filter_or("info,netlink_proto=error,aya=error");
     let times = times && std::env::var_os("JOURNAL_STREAM").is_none();
+    let clears = io::stderr().is_terminal();
     env_logger::Builder::from_env(environment)
         .format(move |out, record| {
+            if clears {
+                // What `Progress` shows makes room.
+                write!(out, "\r\x1b[K")?;
+            }
             if times {
                 write!(out, "{} ", out.timestamp_seconds())?;
             }

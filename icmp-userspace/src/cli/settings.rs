@@ -1,21 +1,21 @@
-//! What `run` and `attach` share: which policy, which mode.
+//! What `run` and `attach` share: which policy, which mode, and the way from there to an attached program.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context as _;
 use clap::ValueEnum;
-use icmp_common::config::NextHop;
 use icmp_userspace::{
     kernel::{
         attach::{Mode, Options, Outcome, Site},
         interface::Netlink,
+        state::Snapshot,
     },
-    policy::{
-        Policy,
-        compile::{Interface, Tables},
-        file,
-        slots::Slots,
-    },
+    policy::compile::Interface,
+};
+
+use super::{
+    install::{self, Compiled},
+    progress::Progress,
+    source::Source,
 };
 
 /// How to attach, as it is typed.
@@ -46,61 +46,48 @@ enum ModeName {
 
 impl Settings {
     /// Reads the policy, or takes the default.
-    pub(super) fn policy(&self) -> Result<Policy, file::FileError> {
-        self.policy.as_deref().map_or_else(|| Ok(Policy::default()), file::read)
+    pub(super) fn source(&self) -> anyhow::Result<Source> {
+        let progress = Progress::begin();
+        progress.stage("reading the policy and its sets");
+        let source = Source::read(self.policy.as_deref())?;
+        drop(progress);
+        source.warn();
+        Ok(source)
     }
 
     /// How to attach, as it is meant.
-    pub(super) fn options(&self, follows: bool) -> anyhow::Result<Options> {
+    pub(super) const fn options(&self, follows: bool) -> Options {
         let mode = match self.mode {
             ModeName::Auto => Mode::Auto,
             ModeName::Native => Mode::Native,
             ModeName::Generic => Mode::Generic,
         };
-        let policy = self.policy.as_deref().map(absolute).transpose()?;
-        Ok(Options { mode, force: self.force, policy, follows })
+        Options { mode, force: self.force, follows }
     }
-}
-
-fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
-    std::path::absolute(path).with_context(|| format!("making {} absolute", path.display()))
 }
 
 /// Compiles the policy for the interface as it is now and attaches it; says on stderr what is noteworthy.
 pub(super) async fn attach(
     netlink: &Netlink,
     site: &mut Site,
-    policy: &Policy,
+    source: &Source,
     options: &Options,
+    verb: &str,
 ) -> anyhow::Result<(Outcome, Interface)> {
-    let interface = netlink.describe(&site.interface).await?;
-    let tables = Tables::compile(policy, &interface, &Slots::assign(policy, &Slots::default())?)?;
-    let outcome = site.attach(netlink, super::OBJECT, &tables, options).await?;
+    let progress = Progress::begin();
+    let mut change = site.change(verb).await?;
+    progress.stage("compiling");
+    let compiled = Compiled::following(netlink, &change, source).await?;
+    progress.stage("loading");
+    let save = |directory: &std::path::Path| source.save(directory);
+    let outcome = change.attach(netlink, &compiled.to_install(Snapshot::Save(&save)), options).await?;
+    drop((change, progress));
     let name = &site.interface.name;
     if let Some(why) = &outcome.why_generic {
         log::warn!("{name} runs in generic mode, at several times the cost a packet: {why}");
     }
-    if policy.respond.own && interface.addresses.is_empty() {
-        let follow = if options.follows { "; addresses that it gets will be" } else { "" };
-        log::warn!("{name} has no addresses of its own that could be served{follow}");
-    }
-    if policy.respond.next_hop == NextHop::Fib {
-        warn_without_forwarding(name);
-    }
-    Ok((outcome, interface))
-}
-
-/// The kernel answers look-ups from XDP only on interfaces that forward.
-fn warn_without_forwarding(interface: &str) {
-    for family in ["ipv4", "ipv6"] {
-        let path = format!("/proc/sys/net/{family}/conf/{interface}/forwarding");
-        if std::fs::read_to_string(path).is_ok_and(|value| value.trim() == "0") {
-            log::warn!(
-                "next-hop = \"fib\" works only where the interface forwards: until net.{family}.conf.{interface}.forwarding \
-                 is 1, {family} requests are left to the stack"
-            );
-        }
-    }
+    install::warn(name, source.policy(), &compiled.interface, options.follows);
+    Ok((outcome, compiled.interface))
 }
 
 /// Says what is attached now.

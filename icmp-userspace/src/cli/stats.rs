@@ -1,11 +1,16 @@
 //! `icmpctl stats`: what became of the packets, and why.
 
-use std::path::Path;
-
 use anyhow::Context as _;
 use icmp_userspace::{
-    kernel::{attach, interface::Netlink},
-    observe::counters::{self, Row, Total},
+    kernel::{
+        attach::Places,
+        interface::Netlink,
+        listing::{self, Readable},
+    },
+    observe::{
+        counters::{self, Row, Total},
+        rules::{self, Counts},
+    },
 };
 use serde::Serialize;
 
@@ -16,6 +21,9 @@ use super::output;
 pub(super) struct Arguments {
     /// The interface; without one, all that icmpctl is attached to
     interface: Option<String>,
+    /// List how many packets each rule decided about, too
+    #[arg(long)]
+    rules: bool,
     /// As JSON; every reason is listed, also those that never applied
     #[arg(long)]
     json: bool,
@@ -26,22 +34,16 @@ struct Statistics {
     interface: String,
     totals: [Total; 2],
     reasons: Vec<Row>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rules: Option<Vec<rules::Row>>,
 }
 
 impl Arguments {
-    pub(super) async fn run(&self, bpffs: &Path) -> anyhow::Result<()> {
+    pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
         let netlink = Netlink::open()?;
-        let pinned = attach::counters(&netlink, bpffs, self.interface.as_deref()).await?;
-        let read = |(interface, path): (String, std::path::PathBuf)| {
-            let counters =
-                counters::read_pinned(&path).with_context(|| format!("reading {}", path.display()))?;
-            Ok(Statistics {
-                interface,
-                totals: counters::totals(&counters),
-                reasons: counters::rows(&counters),
-            })
-        };
-        let statistics = pinned.into_iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+        let readable = listing::readable(&netlink, places, self.interface.as_deref()).await?;
+        let statistics =
+            readable.into_iter().map(|readable| self.read(readable)).collect::<anyhow::Result<Vec<_>>>()?;
         if self.json {
             return Ok(output::json(&statistics)?);
         }
@@ -55,6 +57,31 @@ impl Arguments {
             print(statistics)?;
         }
         Ok(())
+    }
+
+    fn read(&self, readable: Readable) -> anyhow::Result<Statistics> {
+        let Readable { interface, counters, rules, generation } = readable;
+        let counters =
+            counters::read_pinned(&counters).with_context(|| format!("reading {}", counters.display()))?;
+        let rules = if self.rules {
+            let generation =
+                generation?.with_context(|| format!("nothing is known of the rules on {interface}"))?;
+            let counts = match rules {
+                Some(pin) => {
+                    Counts::read_pinned(&pin).with_context(|| format!("reading {}", pin.display()))?
+                }
+                None => Counts::zero(),
+            };
+            Some(rules::rows(&generation.listing.rules, &generation.slots, &counts))
+        } else {
+            None
+        };
+        Ok(Statistics {
+            interface,
+            totals: counters::totals(&counters),
+            reasons: counters::rows(&counters),
+            rules,
+        })
     }
 }
 
@@ -89,6 +116,15 @@ fn print(statistics: &Statistics) -> anyhow::Result<()> {
     if rows.len() > 1 {
         output::line("")?;
         output::columns(&rows, &[3])?;
+    }
+    if let Some(rules) = &statistics.rules {
+        let mut rows = vec![["RULE", "ORIGIN", "PACKETS", "TEXT"].map(str::to_owned)];
+        rows.extend(rules.iter().map(|row| {
+            let number = row.number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+            [number, row.origin.clone(), row.packets.to_string(), row.rule.clone()]
+        }));
+        output::line("")?;
+        output::columns(&rows, &[0, 2])?;
     }
     Ok(())
 }

@@ -1,19 +1,15 @@
-//! Attaching, replacing and detaching the program on an interface.
+//! Attaching and detaching the program on an interface.
 //!
-//! An attachment is a pinned link, counters pinned beside it, and a record. The link is pinned last: whatever ends the
-//! process before leaves nothing attached.
+//! An attachment is a pinned link, maps pinned beside it, a record, and a generation of state. The link is pinned last:
+//! whatever ends the process before leaves nothing attached.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{io, path::PathBuf};
 
 use aya::programs::loaded_programs;
-use serde::Serialize;
 
 use super::{
     bpf::XdpLink,
+    change::{Change, New},
     error::{Doing as _, Error},
     interface::{Interface, Netlink, RunningMode},
     load::Program,
@@ -21,8 +17,18 @@ use super::{
     pins::Pins,
     privileges,
     record::{Files, Record},
+    state::State,
 };
-use crate::policy::compile::Tables;
+use crate::policy::slots::Slots;
+
+/// Where pins and state are kept.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The BPF file system for pins.
+    pub bpffs: PathBuf,
+    /// The directory for what pins can't hold.
+    pub state: PathBuf,
+}
 
 /// Which mode is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,14 +46,12 @@ const FLAG_GENERIC: u32 = 1 << 1;
 const FLAG_NATIVE: u32 = 1 << 2;
 
 /// How to attach.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Where the program shall run.
     pub mode: Mode,
     /// Whether somebody else's program may be replaced.
     pub force: bool,
-    /// Where the policy came from, for the record.
-    pub policy: Option<PathBuf>,
     /// Whether this process stays and follows the interface's addresses.
     pub follows: bool,
 }
@@ -65,142 +69,90 @@ pub struct Outcome {
     pub replaced: Option<u32>,
 }
 
-/// An interface whose attachment this process may change: it holds the lock.
+/// An interface that this process works on; what it changes there it changes through a [`Change`].
 pub struct Site {
     /// The interface.
     pub interface: Interface,
-    pins: Pins,
-    files: Files,
-    /// The link, once this process has attached or replaced a program: it is ours wherever the interface goes.
-    link: Option<XdpLink>,
-    _lock: Lock,
+    pub(super) pins: Pins,
+    pub(super) files: Files,
+    pub(super) state: State,
+    /// The link, once a program of ours is attached: it is ours wherever the interface goes.
+    pub(super) link: Option<XdpLink>,
+    /// Held by whoever attaches, detaches, or stays.
+    _lock: Option<Lock>,
 }
 
 impl Site {
-    /// Locks an interface. `verb` is what whoever finds it locked is told about us.
-    pub async fn lock(netlink: &Netlink, name: &str, bpffs: &Path, verb: &str) -> Result<Self, Error> {
+    /// An interface to attach to or to detach from; nobody else does either until it is dropped. `verb` is what whoever tries is
+    /// told about us.
+    pub async fn lock(netlink: &Netlink, name: &str, places: &Places, verb: &str) -> Result<Self, Error> {
         privileges::check()?;
         let interface = netlink.by_name(name).await?;
-        let pins = Pins::of(bpffs, interface.index)?;
+        let pins = Pins::of(&places.bpffs, interface.index)?;
         let files = Files::of(pins.key())?;
         let lock = Lock::take(&files.lock, name, verb)?;
-        Ok(Self { interface, pins, files, link: None, _lock: lock })
+        Self::at(interface, pins, files, places, Some(lock))
     }
 
-    /// Loads a program and attaches it. If one of ours is attached already it is replaced atomically, and the
-    /// counters go on.
-    pub async fn attach(
-        &mut self,
-        netlink: &Netlink,
-        object: &[u8],
-        tables: &Tables,
-        options: &Options,
-    ) -> Result<Outcome, Error> {
-        let index = self.interface.index;
-        let existing = self.pins.open_link(index)?;
-        let replaced = match &existing {
-            Some(link) => Some(link.info().doing(|| "asking what is attached".to_owned())?.program),
-            None => None,
+    /// An interface that our program is attached to.
+    pub async fn open(netlink: &Netlink, name: &str, places: &Places) -> Result<Self, Error> {
+        privileges::check()?;
+        let interface = netlink.by_name(name).await?;
+        let pins = Pins::of(&places.bpffs, interface.index)?;
+        let files = Files::of(pins.key())?;
+        let site = Self::at(interface, pins, files, places, None)?;
+        if site.link.is_some() { Ok(site) } else { Err(site.not_attached()) }
+    }
+
+    fn at(
+        interface: Interface,
+        pins: Pins,
+        files: Files,
+        places: &Places,
+        lock: Option<Lock>,
+    ) -> Result<Self, Error> {
+        let link = pins.open_link(interface.index)?;
+        // What is attached stays with the state that it was attached with, whatever its interface is called now.
+        let recorded = if link.is_some() { files.read() } else { None };
+        let state = match recorded {
+            Some(record) => State::at(record.state),
+            None => State::of(&places.state, &interface.name)?,
         };
-        if existing.is_none() {
-            self.make_way(netlink, options.force).await?;
-        } else if !self.runs_as(options.mode) {
-            return Err(Error::OtherMode { interface: self.interface.name.clone() });
-        }
-        // Telling about somebody else's program, and detaching it, took more.
-        privileges::drop_others()?;
-        let mut counters = self.pins.has_counters()?.then(|| self.pins.counters());
-        if existing.is_none() && counters.take().is_some() {
-            // Left over from a program that is attached no more; they do not count for this one.
-            self.pins.remove()?;
-        }
-        let kept: Vec<_> = counters.iter().map(|path| ("COUNTERS", path.clone())).collect();
-        let mut program = Program::load(object, tables, &kept, &self.files.verifier_log)?;
-        let (link, why_generic) = match existing {
-            Some(link) => {
-                self.update(&link, &mut program)?;
-                let record = self.files.read();
-                (link, record.and_then(|record| record.why_generic))
-            }
-            None => create_link(&self.interface, &mut program, options.mode)?,
-        };
-        self.pins.create()?;
-        if counters.is_none() {
-            program.pin("COUNTERS", &self.pins.counters())?;
-        }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.files.write(&Record {
-            interface: self.interface.name.clone(),
-            policy: options.policy.clone(),
-            why_generic: why_generic.clone(),
-            since: now.as_secs(),
-            follower: options.follows.then(std::process::id),
-        })?;
-        if replaced.is_none() {
-            link.pin(&self.pins.link()).doing(|| format!("pinning {}", self.pins.link().display()))?;
-        }
-        self.link = Some(link);
-        let attached = netlink.by_index(index).await?.and_then(|interface| interface.xdp);
-        let mode = attached.map_or(RunningMode::Native, |attached| attached.mode);
-        Ok(Outcome { program: program.id()?, mode, why_generic, replaced })
+        Ok(Self { interface, pins, files, state, link, _lock: lock })
     }
 
-    /// Puts a program with other tables in the place of the one that this process has attached; each packet meets the
-    /// one or the other.
-    pub fn replace(&self, object: &[u8], tables: &Tables) -> Result<(), Error> {
-        let link = self.link.as_ref().ok_or_else(|| self.not_attached())?;
-        let counters = self.pins.has_counters()?.then(|| self.pins.counters());
-        let kept: Vec<_> = counters.iter().map(|path| ("COUNTERS", path.clone())).collect();
-        let mut program = Program::load(object, tables, &kept, &self.files.verifier_log)?;
-        self.update(link, &mut program)
+    /// Begins a change, once all others are done. `verb` is what whoever waits in vain is told about us.
+    pub async fn change(&mut self, verb: &str) -> Result<Change<'_>, Error> {
+        let lock = Lock::wait(&self.files.change, &self.interface.name, verb).await?;
+        Ok(Change::new(self, lock))
     }
 
-    /// Whether what this process has attached still is.
+    /// The program that is attached, if one of ours is.
+    pub fn attached(&self) -> Result<Option<u32>, Error> {
+        let Some(link) = &self.link else { return Ok(None) };
+        let info = link.info().doing(|| format!("asking what is attached to {}", self.interface.name))?;
+        Ok((info.interface != 0).then_some(info.program))
+    }
+
+    /// What is recorded of the attachment.
     #[must_use]
-    pub fn is_attached(&self) -> bool {
-        self.link.as_ref().and_then(|link| link.info().ok()).is_some_and(|info| info.interface != 0)
+    pub fn record(&self) -> Option<Record> {
+        self.files.read()
     }
 
-    fn update(&self, link: &XdpLink, program: &mut Program) -> Result<(), Error> {
-        link.update(program.fd()?).doing(|| format!("replacing the program on {}", self.interface.name))
-    }
-
-    /// Detaches our program and removes its pins; also what a killed process left of them. Nothing is touched unless
-    /// all of it is ours.
-    pub fn detach(&self) -> Result<(), Error> {
-        privileges::drop_others()?;
-        let opened = match self.link {
-            Some(_) => None,
-            None => self.pins.open_link(self.interface.index)?,
-        };
-        let link = self.link.as_ref().or(opened.as_ref());
-        if link.is_none() && !self.pins.exist()? {
-            return Err(self.not_attached());
-        }
-        self.pins.has_counters()?;
-        // An interface that is gone has taken its link along.
-        if let Some(link) = link.filter(|link| link.info().is_ok_and(|info| info.interface != 0)) {
-            link.detach().doing(|| format!("detaching from {}", self.interface.name))?;
-        }
-        self.pins.remove()?;
-        self.files.remove()
-    }
-
-    /// Leaves the program attached when its follower ends.
-    pub fn leave(&self) -> Result<(), Error> {
-        match self.files.read() {
-            Some(record) => self.files.write(&Record { follower: None, ..record }),
-            None => Ok(()),
-        }
-    }
-
-    /// Where its counters are pinned.
+    /// The state of the attachment.
     #[must_use]
-    pub fn counters_pin(&self) -> PathBuf {
-        self.pins.counters()
+    pub const fn state(&self) -> &State {
+        &self.state
     }
 
-    fn not_attached(&self) -> Error {
+    /// Where a map that outlives programs is pinned; `None` if there is none of this name.
+    #[must_use]
+    pub fn map_pin(&self, name: &str) -> Option<PathBuf> {
+        self.pins.map(name)
+    }
+
+    pub(super) fn not_attached(&self) -> Error {
         Error::NotAttached { interface: self.interface.name.clone() }
     }
 
@@ -230,169 +182,114 @@ impl Site {
     }
 }
 
+impl Change<'_> {
+    /// Loads a program and attaches it. If one of ours is attached already it is replaced atomically, and what has been counted
+    /// stays.
+    pub async fn attach(
+        &mut self,
+        netlink: &Netlink,
+        new: &New<'_>,
+        options: &Options,
+    ) -> Result<Outcome, Error> {
+        let replaced = self.site.attached()?;
+        match replaced {
+            None => {
+                self.site.link = None;
+                self.site.make_way(netlink, options.force).await?;
+            }
+            Some(_) if !self.site.runs_as(options.mode) => {
+                return Err(Error::OtherMode { interface: self.site.interface.name.clone() });
+            }
+            Some(_) => self.refuse_pending()?,
+        }
+        // Telling about somebody else's program, and detaching it, took more.
+        privileges::drop_others(options.follows)?;
+        let program = match replaced {
+            Some(_) => {
+                let program = self.swap(new)?;
+                let why_generic = self.site.files.read().and_then(|record| record.why_generic);
+                self.record(why_generic, options)?;
+                program
+            }
+            None => self.attach_anew(new, options)?,
+        };
+        let index = self.site.interface.index;
+        let attached = netlink.by_index(index).await?.and_then(|interface| interface.xdp);
+        let mode = attached.map_or(RunningMode::Native, |attached| attached.mode);
+        let why_generic = self.site.files.read().and_then(|record| record.why_generic);
+        Ok(Outcome { program, mode, why_generic, replaced })
+    }
+
+    /// Attaches where nothing of ours is attached; what fails leaves nothing behind.
+    fn attach_anew(&mut self, new: &New<'_>, options: &Options) -> Result<u32, Error> {
+        if !self.site.pins.kept()?.is_empty() || self.site.pins.exist()? {
+            // Left over from a program that is attached no more; what it counted does not count for this one.
+            self.site.pins.remove()?;
+        }
+        let mut program = Program::load(new.object, new.tables, &[], &self.site.files.verifier_log)?;
+        let id = program.id()?;
+        let attached = self.link_anew(&mut program, id, new, options);
+        match attached {
+            Ok(link) => {
+                self.site.link = Some(link);
+                Ok(id)
+            }
+            Err(error) => {
+                // The first error is the one that tells what happened.
+                let _ = self.site.pins.remove();
+                let _ = self.site.files.remove();
+                self.site.state.discard(id);
+                Err(error)
+            }
+        }
+    }
+
+    fn link_anew(
+        &self,
+        program: &mut Program,
+        id: u32,
+        new: &New<'_>,
+        options: &Options,
+    ) -> Result<XdpLink, Error> {
+        let Site { interface, pins, state, .. } = &*self.site;
+        pins.pin_all(program)?;
+        state.write(id, new.generation, new.snapshot)?;
+        self.enforce_sets(&new.generation.slots, &Slots::default())?;
+        let (link, why_generic) = create_link(interface, program, options.mode)?;
+        self.record(why_generic, options)?;
+        link.pin(&pins.link()).doing(|| format!("pinning {}", pins.link().display()))?;
+        self.settle(id, None)?;
+        Ok(link)
+    }
+
+    fn record(&self, why_generic: Option<String>, options: &Options) -> Result<(), Error> {
+        let follower = options.follows.then(std::process::id);
+        let Site { interface, files, state, .. } = &*self.site;
+        files.write(&Record { why_generic, follower, ..Record::new(&interface.name, state.directory()) })
+    }
+
+    /// Detaches our program and removes its pins; also what a killed process left of them. Nothing is touched unless
+    /// all of it is ours. The last good policy stays in the state directory, and the entries of dynamic sets.
+    pub fn detach(&mut self) -> Result<(), Error> {
+        privileges::drop_others(false)?;
+        let Site { interface, pins, files, state, link, .. } = &mut *self.site;
+        if link.is_none() && !pins.exist()? {
+            return Err(Error::NotAttached { interface: interface.name.clone() });
+        }
+        pins.kept()?;
+        // An interface that is gone has taken its link along.
+        if let Some(link) = link.take().filter(|link| link.info().is_ok_and(|info| info.interface != 0)) {
+            link.detach().doing(|| format!("detaching from {}", interface.name))?;
+        }
+        pins.remove()?;
+        files.remove()?;
+        state.remove_others(&[])
+    }
+}
+
 fn program_name(id: u32) -> Option<String> {
     let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id)?;
     program.name_as_str().map(str::to_owned)
-}
-
-/// An interface that has our pins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Attachment {
-    /// Its name; that from when it was attached if it is gone.
-    pub interface: String,
-    /// Whether the program is attached.
-    pub state: State,
-    /// Where the program runs.
-    pub mode: Option<RunningMode>,
-    /// Why in generic mode, if native mode was tried.
-    pub why_generic: Option<String>,
-    /// The program's id.
-    pub program: Option<u32>,
-    /// Seconds since 1970 when it was attached.
-    pub since: Option<u64>,
-    /// The process that follows the interface's addresses, if it is alive.
-    pub follower: Option<u32>,
-    /// The policy file; none stands for the default policy.
-    pub policy: Option<PathBuf>,
-    /// What is wrong with the pins, if they are not ours.
-    pub problem: Option<String>,
-}
-
-/// Whether pins are alive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum State {
-    /// The program is attached.
-    Attached,
-    /// The `icmpctl run` that attached it died; it goes on, but follows nothing.
-    Orphaned,
-    /// Pins are left of a program that is attached no more.
-    Stale,
-    /// What is pinned is somebody else's, or the interface has gone elsewhere.
-    Foreign,
-}
-
-impl State {
-    /// The word that listings use.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Attached => "attached",
-            Self::Orphaned => "orphaned",
-            Self::Stale => "stale",
-            Self::Foreign => "foreign",
-        }
-    }
-}
-
-impl Attachment {
-    /// What whoever sees the listing should know besides.
-    #[must_use]
-    pub fn note(&self) -> Option<String> {
-        let name = &self.interface;
-        match (self.state, &self.why_generic) {
-            (State::Orphaned, _) => Some(format!(
-                "{name}: its `icmpctl run` ended without detaching; addresses are not followed. `icmpctl run {name}` takes \
-                 over, `icmpctl detach {name}` takes it off"
-            )),
-            (State::Stale, _) => Some(format!(
-                "{name}: pins are left over, nothing is attached. `icmpctl detach {name}` removes them"
-            )),
-            (State::Foreign, _) => self.problem.as_ref().map(|problem| format!("{name}: {problem}")),
-            (State::Attached, Some(why)) => Some(format!("{name}: generic mode, not native: {why}")),
-            (State::Attached, None) => None,
-        }
-    }
-}
-
-/// The attachments of the current network namespace, or that of one interface.
-pub async fn list(netlink: &Netlink, bpffs: &Path, only: Option<&str>) -> Result<Vec<Attachment>, Error> {
-    privileges::check()?;
-    let mut attachments = Vec::new();
-    for (index, pins) in chosen(netlink, bpffs, only).await? {
-        let interface = netlink.by_index(index).await?;
-        let record = Files::of(pins.key())?.read();
-        let (link, problem) = match pins.open_link(index) {
-            Ok(link) => (link, None),
-            Err(error @ Error::ForeignPin { .. }) => (None, Some(error.to_string())),
-            Err(error) => return Err(error),
-        };
-        let info = link.map(|link| link.info()).transpose().doing(|| "asking what is attached".to_owned())?;
-        let follower = record.as_ref().and_then(|record| record.follower);
-        let alive = follower.filter(|pid| is_icmpctl(*pid));
-        let state = match (&info, follower.is_some() && alive.is_none()) {
-            (None, _) if problem.is_some() => State::Foreign,
-            (None, _) => State::Stale,
-            (Some(_), true) => State::Orphaned,
-            (Some(_), false) => State::Attached,
-        };
-        let name = interface.as_ref().map(|interface| interface.name.clone());
-        attachments.push(Attachment {
-            interface: name
-                .or_else(|| record.as_ref().map(|record| record.interface.clone()))
-                .unwrap_or_else(|| format!("interface {index}")),
-            state,
-            mode: interface.and_then(|interface| interface.xdp).map(|attached| attached.mode),
-            why_generic: record.as_ref().and_then(|record| record.why_generic.clone()),
-            program: info.map(|info| info.program),
-            since: record.as_ref().map(|record| record.since),
-            follower: alive,
-            policy: record.and_then(|record| record.policy),
-            problem,
-        });
-    }
-    Ok(attachments)
-}
-
-/// Removes the pins that an interface left when it went away; false if there are none.
-pub async fn forget(netlink: &Netlink, bpffs: &Path, name: &str) -> Result<bool, Error> {
-    let mut forgotten = false;
-    for (index, pins) in Pins::all(bpffs)? {
-        let files = Files::of(pins.key())?;
-        let was_called_so = files.read().is_some_and(|record| record.interface == name);
-        if was_called_so && netlink.by_index(index).await?.is_none() {
-            let _lock = Lock::take(&files.lock, name, "detach")?;
-            pins.open_link(index)?;
-            pins.has_counters()?;
-            pins.remove()?;
-            files.remove()?;
-            forgotten = true;
-        }
-    }
-    Ok(forgotten)
-}
-
-/// Names and pinned counters of the interfaces that have them, or of one.
-pub async fn counters(
-    netlink: &Netlink,
-    bpffs: &Path,
-    only: Option<&str>,
-) -> Result<Vec<(String, PathBuf)>, Error> {
-    privileges::check()?;
-    let mut found = Vec::new();
-    for (index, pins) in chosen(netlink, bpffs, only).await? {
-        if pins.has_counters()? {
-            let interface = netlink.by_index(index).await?;
-            let name = interface.map_or_else(|| format!("interface {index}"), |interface| interface.name);
-            found.push((name, pins.counters()));
-        }
-    }
-    Ok(found)
-}
-
-async fn chosen(netlink: &Netlink, bpffs: &Path, only: Option<&str>) -> Result<Vec<(u32, Pins)>, Error> {
-    let Some(name) = only else { return Pins::all(bpffs) };
-    let interface = netlink.by_name(name).await?;
-    let pins = Pins::of(bpffs, interface.index)?;
-    if !pins.exist()? {
-        return Err(Error::NotAttached { interface: interface.name });
-    }
-    Ok(vec![(interface.index, pins)])
-}
-
-/// Whether a process is there, and is one of us: numbers of processes are used again.
-fn is_icmpctl(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "icmpctl")
 }
 
 /// Creates the link, and says why in generic mode if native mode was tried.

@@ -135,6 +135,74 @@ pub enum Error {
         /// The interface.
         interface: String,
     },
+    /// No interface can be meant.
+    #[error("icmpctl is attached to no interface of this network namespace; `icmpctl attach` attaches it")]
+    Nowhere,
+    /// Several interfaces can be meant.
+    #[error("icmpctl is attached to several interfaces ({}); name the one that is meant", interfaces.join(", "))]
+    Several {
+        /// Them.
+        interfaces: Vec<String>,
+    },
+    /// The link has gone since it was looked at.
+    #[error(
+        "the program was detached from {interface} meanwhile; `icmpctl attach {interface}` attaches it again"
+    )]
+    Detached {
+        /// The interface.
+        interface: String,
+    },
+    /// A policy waits for confirmation.
+    #[error(
+        "the policy on {interface} goes in {left} s unless it is confirmed; first `icmpctl confirm {interface}`, or \
+         `icmpctl confirm {interface} --rollback` for the former one"
+    )]
+    Unconfirmed {
+        /// The interface.
+        interface: String,
+        /// Seconds that are left.
+        left: u64,
+    },
+    /// Nothing waits for confirmation.
+    #[error("no policy on {interface} waits for confirmation: what runs stays; `icmpctl status` shows it")]
+    NothingPending {
+        /// The interface.
+        interface: String,
+    },
+    /// Something in the state directory is not as we wrote it.
+    #[error("{} makes no sense: {why}; move it away", path.display())]
+    BrokenState {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The state of a program is not there.
+    #[error("nothing is known of the policy of program {program} on {interface}: {} is missing; `icmpctl apply {interface} FILE` puts one in place", path.display())]
+    NoState {
+        /// The interface.
+        interface: String,
+        /// The program.
+        program: u32,
+        /// Where its state should be.
+        path: PathBuf,
+    },
+    /// Too many entries in dynamic sets.
+    #[error("the dynamic sets would hold {count} different {family} prefixes; {most} are the most")]
+    SetsFull {
+        /// The family.
+        family: &'static str,
+        /// How many there would be.
+        count: usize,
+        /// How many there may be.
+        most: u32,
+    },
+    /// A policy is in place, and something went wrong afterwards.
+    #[error("the new policy is in place, but tidying up behind it failed: {error}")]
+    Untidy {
+        /// What went wrong.
+        error: Box<Error>,
+    },
     /// Anything else that the system refused.
     #[error("{what}: {error}")]
     System {

@@ -1,15 +1,27 @@
-//! The lock that keeps two commands from changing one interface at once.
+//! The locks that keep two commands from changing one interface at once.
+//!
+//! There are two: one is held by whoever attaches, detaches, or stays (`run`), as long as it does; the other one by every single
+//! change. So what changes only the policy works beside a `run`, and all changes come one after another. The first one is taken
+//! before the second one.
 
 use std::{
     fs::{self, File},
     io::{Read as _, Seek as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use rustix::fs::{FlockOperation, flock};
 
+use tokio::time::sleep;
+
 use super::error::{Doing as _, Error};
+
+/// How long a change may take that others wait for.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often they look.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A held lock; dropping it releases it and removes its file.
 #[derive(Debug)]
@@ -19,6 +31,17 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// As [`Self::take`], but waits for whoever holds it.
+    pub async fn wait(path: &Path, interface: &str, verb: &str) -> Result<Self, Error> {
+        let begin = Instant::now();
+        loop {
+            match Self::take(path, interface, verb) {
+                Err(Error::Locked { .. }) if begin.elapsed() < PATIENCE => sleep(PAUSE).await,
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Takes the lock at `path`, or says who holds it. `interface` is for that message, `verb` for the one that others
     /// get meanwhile.
     pub fn take(path: &Path, interface: &str, verb: &str) -> Result<Self, Error> {

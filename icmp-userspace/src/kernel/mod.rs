@@ -1,14 +1,19 @@
-//! The only code that talks to the kernel: loading, attaching, pins, interfaces and their addresses.
+//! The only code that talks to the kernel: loading, attaching, swapping, pins, interfaces and their addresses.
 
 pub mod attach;
 pub mod bpf;
+pub mod change;
 pub mod error;
 pub mod interface;
+pub mod listing;
 pub mod load;
 pub mod lock;
 pub mod namespace;
 pub mod pins;
 pub mod privileges;
 pub mod record;
+pub mod sets;
+pub mod stamp;
+pub mod state;
 
 pub use error::Error;

@@ -27,3 +27,14 @@ pub fn current() -> Result<u64, Error> {
     let path = "/proc/thread-self/ns/net";
     fs::metadata(path).map(|metadata| metadata.ino()).doing(|| format!("looking at {path}"))
 }
+
+/// Whether the calling thread is in the network namespace of the first process.
+///
+/// Told by the number that procfs gives a file of each namespace's own, because a look at `/proc/1/ns` takes a capability that
+/// nothing else here needs.
+#[must_use]
+pub fn is_initial() -> bool {
+    let number = |path| fs::metadata(path).map(|metadata| metadata.ino()).ok();
+    let own = number("/proc/thread-self/net/dev");
+    own.is_some() && own == number("/proc/1/net/dev")
+}

@@ -1,20 +1,21 @@
-//! Pins: what keeps a program attached and its counters alive when no process holds them.
+//! Pins: what keeps a program attached and the maps that outlive it alive when no process holds them.
 //!
-//! `<bpffs>/icmpctl/v<ABI>/<interface>/{link,counters}`. The interface's name there is made of the number of its
-//! network namespace and its own, because names are neither unique across namespaces nor constant.
+//! `<bpffs>/icmpctl/v<ABI>/<interface>/{link,counters,...}`, one file for each map of [`KEPT`]. The interface's name there is
+//! made of the number of its network namespace and its own, because names are neither unique across namespaces nor constant.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use aya::maps::{MapInfo, MapType};
-use icmp_common::{ABI_VERSION, counters::Counters};
+use aya::maps::MapInfo;
+use icmp_common::ABI_VERSION;
 use rustix::fs::statfs;
 
 use super::{
     bpf::XdpLink,
     error::{Doing as _, Error},
+    load::{KEPT, KeptMap, Program},
     namespace,
 };
 
@@ -76,14 +77,18 @@ impl Pins {
         self.directory().join("link")
     }
 
-    /// The pin of the counters.
+    /// The pin of the map that is called so in the object file; it need not exist.
     #[must_use]
-    pub fn counters(&self) -> PathBuf {
-        self.directory().join("counters")
+    pub fn map(&self, name: &str) -> Option<PathBuf> {
+        KEPT.iter().find(|map| map.name == name).map(|map| self.of_map(map))
+    }
+
+    fn of_map(&self, map: &KeptMap) -> PathBuf {
+        self.directory().join(map.pin)
     }
 
     /// Makes the directory.
-    pub fn create(&self) -> Result<(), Error> {
+    fn create(&self) -> Result<(), Error> {
         fs::create_dir_all(self.directory()).doing(|| format!("making {}", self.directory().display()))
     }
 
@@ -108,9 +113,35 @@ impl Pins {
         Ok((info.interface == interface).then_some(link))
     }
 
-    /// Whether counters are pinned; what is pinned there but can't be ours is an error.
-    pub fn has_counters(&self) -> Result<bool, Error> {
-        let path = self.counters();
+    /// The maps that outlive programs, by name, with their pins: all of them, or none if one is missing, because they belong
+    /// together. What is pinned there but can't be ours is an error.
+    pub fn kept(&self) -> Result<Vec<(&'static str, PathBuf)>, Error> {
+        let mut kept = Vec::new();
+        let mut complete = true;
+        for map in &KEPT {
+            complete &= self.is_pinned(map)?;
+            kept.push((map.name, self.of_map(map)));
+        }
+        Ok(if complete { kept } else { Vec::new() })
+    }
+
+    /// Whether the map that is called so in the object file is pinned; what is pinned there but can't be ours is an error.
+    pub fn has(&self, name: &str) -> Result<bool, Error> {
+        KEPT.iter().find(|map| map.name == name).map_or(Ok(false), |map| self.is_pinned(map))
+    }
+
+    /// Pins all maps of a program that are to outlive it, in the place of others that may be there.
+    pub fn pin_all(&self, program: &Program) -> Result<(), Error> {
+        self.create()?;
+        for map in &KEPT {
+            remove_pin(&self.of_map(map))?;
+            program.pin(map.name, &self.of_map(map))?;
+        }
+        Ok(())
+    }
+
+    fn is_pinned(&self, map: &KeptMap) -> Result<bool, Error> {
+        let path = self.of_map(map);
         if !exists(&path)? {
             return Ok(false);
         }
@@ -122,8 +153,8 @@ impl Pins {
             Err(error) => return Err(foreign(format!("opening it: {error}"))),
         };
         let found = (info.map_type().ok(), info.key_size(), info.value_size(), info.max_entries());
-        let expected = (Some(MapType::PerCpuArray), 4, size_of::<Counters>() as u32, 1);
-        if found == expected { Ok(true) } else { Err(foreign("it is not a map of counters".to_owned())) }
+        let expected = (Some(map.kind), map.key, map.value, map.entries);
+        if found == expected { Ok(true) } else { Err(foreign(format!("it is not a map of {}", map.pin))) }
     }
 
     /// Whether there are any pins, or what is left of them.
@@ -131,15 +162,12 @@ impl Pins {
         exists(&self.directory())
     }
 
-    /// Removes the pin of the link.
-    pub fn remove_link(&self) -> Result<(), Error> {
-        remove_pin(&self.link())
-    }
-
     /// Removes the pins and their directory. What is not a pin of ours stays, and with it the directory.
     pub fn remove(&self) -> Result<(), Error> {
         remove_pin(&self.link())?;
-        remove_pin(&self.counters())?;
+        for map in &KEPT {
+            remove_pin(&self.of_map(map))?;
+        }
         let directory = self.directory();
         ignore_missing(fs::remove_dir(&directory)).doing(|| format!("removing {}", directory.display()))?;
         // The directories above are everybody's: they go with the last interface.

@@ -22,14 +22,16 @@ pub fn check() -> Result<(), Error> {
     Err(Error::Privileges { needed: "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", missing: missing.join(", ") })
 }
 
-/// Gives up every capability but those that loading and attaching need.
-pub fn drop_others() -> Result<(), Error> {
+/// Gives up every capability but those that loading and attaching need. `reads` keeps that of reading other users' files as
+/// well, for a process that goes on to follow a policy file.
+pub fn drop_others(reads: bool) -> Result<(), Error> {
     let doing = || "giving up capabilities that are not needed".to_owned();
     let held = capabilities(None).doing(doing)?;
     let needed = NEEDED.iter().fold(CapabilitySet::empty(), |sum, (needed, _)| sum | *needed);
     // Where an older system knows only CAP_SYS_ADMIN, it has to stay.
     let needed =
         if held.effective.contains(CapabilitySet::BPF) { needed } else { needed | CapabilitySet::SYS_ADMIN };
+    let needed = if reads { needed | CapabilitySet::DAC_READ_SEARCH } else { needed };
     let sets = CapabilitySets {
         effective: held.effective & needed,
         permitted: held.permitted & needed,

@@ -5,8 +5,10 @@ use std::{
     fs, io,
     io::Write as _,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Doing as _, Error};
@@ -15,30 +17,88 @@ use super::error::{Doing as _, Error};
 const DIRECTORY: &str = "/run/icmpctl";
 
 /// Longest record that is read, in bytes.
-const MAX_BYTES: u64 = 1 << 16;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// What is known of an attachment besides what the kernel says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The interface's name when it was attached.
     pub interface: String,
-    /// The policy file, if one was given.
-    pub policy: Option<PathBuf>,
+    /// The directory of its state; see [`super::state`].
+    pub state: PathBuf,
     /// Why generic mode had to do, if native mode was tried.
     pub why_generic: Option<String>,
     /// Seconds since 1970 when it was attached.
     pub since: u64,
     /// Process id of the `icmpctl run` that follows the interface's addresses, if one does.
     pub follower: Option<u32>,
+    /// The policy in place, if it goes unless it is confirmed.
+    #[serde(default)]
+    pub pending: Option<Pending>,
+    /// What is wrong with the policy file, of which the policy in place is an earlier state.
+    #[serde(default)]
+    pub complaint: Option<String>,
 }
 
-/// Where the record, the lock and the verifier's log of one interface are.
+impl Record {
+    /// Of a program that is attached now.
+    #[must_use]
+    pub fn new(interface: &str, state: &Path) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            interface: interface.to_owned(),
+            state: state.to_owned(),
+            why_generic: None,
+            since: now.as_secs(),
+            follower: None,
+            pending: None,
+            complaint: None,
+        }
+    }
+}
+
+/// A policy that waits for confirmation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// When it goes: milliseconds on the clock that counts from boot on, also in suspend, and that nobody sets.
+    pub deadline: u64,
+    /// The program whose policy comes back.
+    pub previous: u32,
+}
+
+impl Pending {
+    /// Seconds until the deadline, rounded up; 0 if it has passed.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.deadline.saturating_sub(since_boot()).div_ceil(1000)
+    }
+
+    /// Whether the deadline passed so long ago that its guardian must be gone.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        since_boot() > self.deadline.saturating_add(GRACE)
+    }
+}
+
+/// How many milliseconds the guardian has before others do its work.
+const GRACE: u64 = 3_000;
+
+/// Reads the clock of [`Pending::deadline`].
+#[must_use]
+pub fn since_boot() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec as u32).as_millis() as u64
+}
+
+/// Where the record, the locks and the verifier's log of one interface are.
 #[derive(Clone, Debug)]
 pub struct Files {
     /// The record.
     pub record: PathBuf,
-    /// The lock.
+    /// The lock of whoever attaches, detaches, or stays.
     pub lock: PathBuf,
+    /// The lock of a single change.
+    pub change: PathBuf,
     /// The verifier's log, should there be one.
     pub verifier_log: PathBuf,
 }
@@ -51,6 +111,7 @@ impl Files {
         Ok(Self {
             record: directory.join(format!("{key}.json")),
             lock: directory.join(format!("{key}.lock")),
+            change: directory.join(format!("{key}.change")),
             verifier_log: directory.join(format!("{key}.verifier.log")),
         })
     }

@@ -1,3 +1,4 @@
 //! What the program counted, as people and programs want to read it.
 
 pub mod counters;
+pub mod rules;

@@ -4,8 +4,11 @@
 //! survives every change of the policy exactly; a dynamic set keeps its number as long as its name stays. What a rule or a set
 //! has left is not given away while the program that used it may still run: not by the change that removes it, only by a
 //! later one.
+//!
+//! Counters are never set back, because the slots of one value of the map count on while others of it are given away: what a
+//! counter held when its slot was given to a rule is remembered here, and taken off whenever it is read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use icmp_common::{
     counters::{MAX_RULES, RULE_SLOTS},
@@ -14,13 +17,32 @@ use icmp_common::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Policy, acl::DefaultAction};
+use super::{
+    Policy,
+    acl::{DefaultAction, Origin},
+};
 
 /// Slots of rules by their canonical texts, numbers of dynamic sets by their names.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Slots {
     rules: BTreeMap<String, u32>,
     dynamic: BTreeMap<String, u32>,
+    /// What counters held when their slots were given away, by slot; nothing where nothing is said.
+    #[serde(default)]
+    starts: BTreeMap<u32, u64>,
+}
+
+/// A rule as listings show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Line {
+    /// The slot of its counter.
+    pub slot: u32,
+    /// Its number; none for what no rule matches and what the guard keeps.
+    pub number: Option<u32>,
+    /// Where it comes from: `file`, the name of a preset, or `built-in`.
+    pub origin: String,
+    /// Its canonical text.
+    pub text: String,
 }
 
 /// A policy with more rules or dynamic sets than there is room for.
@@ -62,17 +84,63 @@ impl Slots {
         let texts = others.into_iter().chain(policy.acl.rules.iter().map(ToString::to_string));
         let names = policy.sets.iter().filter(|set| set.dynamic).map(|set| set.name.clone());
         let sets = names.clone().count();
-        Ok(Self {
-            rules: keep(texts, &running.rules, RULE_SLOTS).ok_or(TooMany::Rules(rules))?,
-            dynamic: keep(names, &running.dynamic, DYNAMIC_SETS).ok_or(TooMany::Sets(sets))?,
-        })
+        let rules = keep(texts, &running.rules, RULE_SLOTS).ok_or(TooMany::Rules(rules))?;
+        let dynamic = keep(names, &running.dynamic, DYNAMIC_SETS).ok_or(TooMany::Sets(sets))?;
+        let kept: BTreeSet<u32> = rules
+            .iter()
+            .filter(|(text, slot)| running.rules.get(*text) == Some(slot))
+            .map(|(_, slot)| *slot)
+            .collect();
+        let starts = running.starts.iter().filter(|(slot, _)| kept.contains(slot));
+        Ok(Self { starts: starts.map(|(slot, count)| (*slot, *count)).collect(), rules, dynamic })
     }
 
-    /// Whether all numbers are in range: what comes from a file may be anything.
+    /// Whether all numbers are in range and none is given twice: what comes from a file may be anything.
     #[must_use]
     pub fn are_valid(&self) -> bool {
-        self.rules.values().all(|slot| (*slot as usize) < RULE_SLOTS)
-            && self.dynamic.values().all(|number| (*number as usize) < DYNAMIC_SETS)
+        are_distinct(&self.rules, RULE_SLOTS)
+            && are_distinct(&self.dynamic, DYNAMIC_SETS)
+            && self.starts.keys().all(|slot| (*slot as usize) < RULE_SLOTS)
+    }
+
+    /// Remembers what the counter of a slot held before a program began to count in it.
+    pub fn start(&mut self, slot: u32, count: u64) {
+        if count != 0 {
+            self.starts.insert(slot, count);
+        }
+    }
+
+    /// What has been counted in a slot since it was given away, if its counter holds `count`. One that holds less than it did
+    /// then is another one, made since.
+    #[must_use]
+    pub fn since_start(&self, slot: u32, count: u64) -> u64 {
+        let start = self.starts.get(&slot).copied().unwrap_or(0);
+        count.checked_sub(start).unwrap_or(count)
+    }
+
+    /// The same slots, if their counters are new ones.
+    #[must_use]
+    pub fn with_new_counters(self) -> Self {
+        Self { starts: BTreeMap::new(), ..self }
+    }
+
+    /// The rules of the policy that these slots were assigned to in their order, what no rule matches, what the guard keeps.
+    #[must_use]
+    pub fn lines(&self, policy: &Policy) -> Vec<Line> {
+        let rules = policy.acl.rules.iter().map(|rule| {
+            let origin = match rule.origin {
+                Origin::File => "file",
+                Origin::Preset(name) => name,
+            };
+            (Some(rule.number), origin, rule.to_string())
+        });
+        let others = [default_text(policy.acl.default), GUARD_TEXT];
+        rules
+            .chain(others.map(|text| (None, "built-in", text.to_owned())))
+            .filter_map(|(number, origin, text)| {
+                Some(Line { slot: self.rule(&text)?, number, origin: origin.to_owned(), text })
+            })
+            .collect()
     }
 
     /// The slot of a rule, by its canonical text.
@@ -97,7 +165,8 @@ impl Slots {
         self.dynamic.iter().map(|(name, number)| (&**name, *number))
     }
 
-    /// Slots that `running` did not use: they have to be emptied before a program counts in them.
+    /// Slots that `running` did not use: what their counters hold has to be remembered before a program counts in them; see
+    /// [`Self::start`].
     #[must_use]
     pub fn new_since(&self, running: &Self) -> Vec<u32> {
         let taken: BTreeSet<u32> = running.rules.values().copied().collect();
@@ -115,10 +184,121 @@ fn keep(
     let mut free = (0..end as u32).filter(|number| !taken.contains(number));
     let mut kept = BTreeMap::new();
     for name in names {
-        if !kept.contains_key(&name) {
-            let number = running.get(&name).copied().or_else(|| free.next())?;
-            kept.insert(name, number);
+        if let Entry::Vacant(entry) = kept.entry(name) {
+            let number = running.get(entry.key()).copied().or_else(|| free.next())?;
+            entry.insert(number);
         }
     }
     Some(kept)
+}
+
+/// Whether all numbers are below `end` and each has one name.
+fn are_distinct(numbers: &BTreeMap<String, u32>, end: usize) -> bool {
+    let distinct: BTreeSet<u32> = numbers.values().copied().collect();
+    distinct.len() == numbers.len() && distinct.last().is_none_or(|last| (*last as usize) < end)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::policy::{
+        Set,
+        acl::{Acl, Action, Address, Kinds, Options, Protocol, Rule},
+        prefix::Prefix,
+    };
+
+    /// A policy that denies these hosts, and has these dynamic sets.
+    fn policy(hosts: &[u8], sets: &[&str]) -> Policy {
+        let rules = hosts.iter().enumerate().map(|(number, host)| Rule {
+            number: number as u32 * 10 + 10,
+            origin: Origin::File,
+            action: Action::Deny,
+            protocol: Protocol::Icmp4,
+            source: Address::Prefix(Prefix::host(Ipv4Addr::new(192, 0, 2, *host).into())),
+            destination: Address::Any,
+            kinds: [Kinds::Any, Kinds::None],
+            kind_text: String::new(),
+            options: Options::default(),
+            span: 0..0,
+        });
+        let set =
+            |name: &&str| Set { name: (*name).to_owned(), prefixes: Vec::new(), dynamic: true, file: None };
+        let acl = Acl { rules: rules.collect(), ..Acl::default() };
+        Policy { acl, sets: sets.iter().map(set).collect(), ..Policy::default() }
+    }
+
+    fn text(host: u8) -> String {
+        policy(&[host], &[]).acl.rules[0].to_string()
+    }
+
+    #[test]
+    fn what_stays_keeps_its_number_and_what_comes_takes_no_ones() {
+        let first = Slots::assign(&policy(&[1, 2, 3], &["a", "b"]), &Slots::default()).unwrap();
+        let second = Slots::assign(&policy(&[4, 3, 1], &["c", "b"]), &first).unwrap();
+        for host in [1, 3] {
+            assert_eq!(first.rule(&text(host)), second.rule(&text(host)));
+        }
+        assert_eq!((first.set("b"), second.set("a")), (second.set("b"), None));
+        let four = second.rule(&text(4)).unwrap();
+        assert!(first.rules().all(|(_, slot)| slot != four));
+        assert!(first.sets().all(|(_, number)| Some(number) != second.set("c")));
+        assert_eq!(second.new_since(&first), [four]);
+        assert!(first.are_valid() && second.are_valid());
+    }
+
+    #[test]
+    fn equal_rules_share_a_slot_and_are_listed_in_their_order() {
+        let policy = policy(&[7, 1, 7], &[]);
+        let slots = Slots::assign(&policy, &Slots::default()).unwrap();
+        let lines = slots.lines(&policy);
+        let texts: Vec<_> = lines.iter().map(|line| &*line.text).collect();
+        assert_eq!(texts, [&*text(7), &text(1), &text(7), "default permit", "guard"]);
+        assert_eq!(lines[0].slot, lines[2].slot);
+        assert_eq!((lines[1].number, &*lines[1].origin), (Some(20), "file"));
+        assert_eq!((lines[4].number, &*lines[4].origin), (None, "built-in"));
+    }
+
+    #[test]
+    fn counts_begin_anew_with_a_new_rule_alone() {
+        let first = Slots::assign(&policy(&[1, 2], &[]), &Slots::default()).unwrap();
+        let (one, two) = (first.rule(&text(1)).unwrap(), first.rule(&text(2)).unwrap());
+        let mut second = Slots::assign(&policy(&[1], &[]), &first).unwrap();
+        second.start(one, 5);
+        // Another rule gets what the second one left, which holds what that one counted.
+        let mut third = Slots::assign(&policy(&[1, 3], &[]), &second).unwrap();
+        assert_eq!(third.rule(&text(3)), Some(two));
+        assert_eq!(third.new_since(&second), [two]);
+        third.start(two, 40);
+        assert_eq!((third.since_start(one, 9), third.since_start(two, 42)), (4, 2));
+        assert_eq!(
+            (third.since_start(two, 3), third.clone().with_new_counters().since_start(two, 42)),
+            (3, 42)
+        );
+        // A rule that leaves and comes back begins anew.
+        let fourth = Slots::assign(&policy(&[3], &[]), &third).unwrap();
+        assert_eq!((fourth.since_start(two, 43), fourth.since_start(one, 9)), (3, 9));
+    }
+
+    #[test]
+    fn too_much_is_refused() {
+        let hosts = vec![1; MAX_RULES + 1];
+        let refused = Slots::assign(&policy(&hosts, &[]), &Slots::default());
+        assert_eq!(refused, Err(TooMany::Rules(MAX_RULES + 1)));
+        let names: Vec<_> = (0..DYNAMIC_SETS).map(|number| number.to_string()).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let full = Slots::assign(&policy(&[], &names), &Slots::default()).unwrap();
+        assert_eq!(Slots::assign(&policy(&[], &["x"]), &full), Err(TooMany::Sets(1)));
+    }
+
+    #[test]
+    fn what_a_file_says_is_not_believed() {
+        let read = |text: &str| serde_json::from_str::<Slots>(text).unwrap().are_valid();
+        assert!(read(r#"{"rules": {"guard": 32767}, "dynamic": {"a": 15}}"#));
+        assert!(!read(r#"{"rules": {"guard": 32768}, "dynamic": {}}"#));
+        assert!(!read(r#"{"rules": {}, "dynamic": {"a": 16}}"#));
+        assert!(!read(r#"{"rules": {"x": 1, "y": 1}, "dynamic": {}}"#));
+        assert!(!read(r#"{"rules": {}, "dynamic": {}, "starts": {"32768": 1}}"#));
+    }
 }

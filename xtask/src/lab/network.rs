@@ -115,6 +115,11 @@ impl Network {
         Path::new(DIRECTORY).join("policy.toml")
     }
 
+    /// Where icmpctl keeps what pins can't hold.
+    fn state(&self) -> PathBuf {
+        Path::new(DIRECTORY).join("state")
+    }
+
     /// Attaches icmpctl to the server's end.
     pub(crate) fn attach(&self) -> Result<()> {
         let policy = self.policy();
@@ -134,10 +139,9 @@ impl Network {
 
     /// Runs icmpctl in the server's namespace and returns what it prints.
     pub(crate) fn icmpctl(&self, arguments: &[&str]) -> Result<String> {
-        let bpffs = self.bpffs();
-        let mut all = vec!["--netns", SERVER, "--bpffs"];
-        let bpffs = bpffs.to_string_lossy();
-        all.push(&bpffs);
+        let (bpffs, state) = (self.bpffs(), self.state());
+        let (bpffs, state) = (bpffs.to_string_lossy(), state.to_string_lossy());
+        let mut all = vec!["--netns", SERVER, "--bpffs", &bpffs, "--state", &state];
         all.extend(arguments);
         self.run(&self.icmpctl, &all)
     }
@@ -188,14 +192,15 @@ impl Network {
     pub(crate) fn keep(mut self) {
         self.kept = true;
         let (icmpctl, bpffs, policy) = (self.icmpctl.display(), self.bpffs(), self.policy());
-        let (bpffs, policy) = (bpffs.display(), policy.display());
+        let state = self.state();
+        let (bpffs, policy, state) = (bpffs.display(), policy.display(), state.display());
         println!(
             "\nThe lab stays up. To play with it:\n\
              \n  ip netns exec {CLIENT} ping {SERVER4}\n  ip netns exec {CLIENT} ping {ANYCAST6}\n  \
              {icmpctl} --netns {SERVER} --bpffs {bpffs} status\n  \
              {icmpctl} --netns {SERVER} --bpffs {bpffs} stats\n  \
              $EDITOR {policy}\n  \
-             {icmpctl} --netns {SERVER} --bpffs {bpffs} attach {SERVER_END} --mode native --policy {policy}\n\
+             {icmpctl} --netns {SERVER} --bpffs {bpffs} --state {state} apply {SERVER_END} {policy}\n\
              \nTo remove it:\n\n{}",
             remove_commands_with(&format!(
                 "  {icmpctl} --netns {SERVER} --bpffs {bpffs} detach {SERVER_END}\n"

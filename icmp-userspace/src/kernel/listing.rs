@@ -1,0 +1,254 @@
+//! What is attached where, and what is left of what was.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{
+    attach::Places,
+    error::{Doing as _, Error},
+    interface::{Netlink, RunningMode},
+    lock::Lock,
+    pins::Pins,
+    privileges,
+    record::Files,
+    state::{self, Generation},
+};
+
+/// An interface that has our pins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attachment {
+    /// Its name; that from when it was attached if it is gone.
+    pub interface: String,
+    /// Whether the program is attached.
+    pub state: State,
+    /// Where the program runs.
+    pub mode: Option<RunningMode>,
+    /// Why in generic mode, if native mode was tried.
+    pub why_generic: Option<String>,
+    /// The program's id.
+    pub program: Option<u32>,
+    /// Seconds since 1970 when it was attached.
+    pub since: Option<u64>,
+    /// The process that follows the interface's addresses, if it is alive.
+    pub follower: Option<u32>,
+    /// The policy file; none stands for the default policy.
+    pub policy: Option<PathBuf>,
+    /// How many rules the policy has, if that is known.
+    pub rules: Option<usize>,
+    /// Seconds until the former policy comes back, unless this one is confirmed.
+    pub pending: Option<u64>,
+    /// What is wrong with the policy file, of which the policy in place is an earlier state.
+    pub complaint: Option<String>,
+    /// What is wrong with the pins, if they are not ours.
+    pub problem: Option<String>,
+}
+
+/// Whether pins are alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The program is attached.
+    Attached,
+    /// The `icmpctl run` that attached it died; it goes on, but follows nothing.
+    Orphaned,
+    /// Pins are left of a program that is attached no more.
+    Stale,
+    /// What is pinned is somebody else's, or the interface has gone elsewhere.
+    Foreign,
+}
+
+impl State {
+    /// The word that listings use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Orphaned => "orphaned",
+            Self::Stale => "stale",
+            Self::Foreign => "foreign",
+        }
+    }
+}
+
+impl Attachment {
+    /// What whoever sees the listing should know besides.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let name = &self.interface;
+        let mut notes = Vec::new();
+        match (self.state, &self.why_generic) {
+            (State::Orphaned, _) => notes.push(format!(
+                "{name}: its `icmpctl run` ended without detaching; addresses are not followed. `icmpctl run {name}` takes \
+                 over, `icmpctl detach {name}` takes it off"
+            )),
+            (State::Stale, _) => notes.push(format!(
+                "{name}: pins are left over, nothing is attached. `icmpctl detach {name}` removes them"
+            )),
+            (State::Foreign, _) => {
+                notes.extend(self.problem.as_ref().map(|problem| format!("{name}: {problem}")));
+            }
+            (State::Attached, Some(why)) => notes.push(format!("{name}: generic mode, not native: {why}")),
+            (State::Attached, None) => {}
+        }
+        match self.pending {
+            Some(0) => notes.push(format!(
+                "{name}: its policy was not confirmed in time; `icmpctl confirm {name} --rollback` brings the former one back"
+            )),
+            Some(left) => notes.push(format!(
+                "{name}: its policy goes in {left} s unless it is confirmed: `icmpctl confirm {name}`"
+            )),
+            None => {}
+        }
+        notes.extend(self.complaint.as_ref().map(|complaint| format!("{name}: {complaint}")));
+        notes
+    }
+}
+
+/// The attachments of the current network namespace, or that of one interface.
+pub async fn list(netlink: &Netlink, places: &Places, only: Option<&str>) -> Result<Vec<Attachment>, Error> {
+    privileges::check()?;
+    let mut attachments = Vec::new();
+    for (index, pins) in chosen(netlink, places, only).await? {
+        let interface = netlink.by_index(index).await?;
+        let record = Files::of(pins.key())?.read();
+        let (link, problem) = match pins.open_link(index) {
+            Ok(link) => (link, None),
+            Err(error @ Error::ForeignPin { .. }) => (None, Some(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        let info = link.map(|link| link.info()).transpose().doing(|| "asking what is attached".to_owned())?;
+        let program = info.map(|info| info.program);
+        let state_of = |record: &super::record::Record| state::State::at(record.state.clone());
+        let generation = match (program, &record) {
+            (Some(program), Some(record)) => state_of(record).read(program),
+            _ => Ok(None),
+        };
+        let (generation, unknown) = match generation {
+            Ok(generation) => (generation, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let follower = record.as_ref().and_then(|record| record.follower);
+        let alive = follower.filter(|pid| is_icmpctl(*pid));
+        let state = match (&info, follower.is_some() && alive.is_none()) {
+            (None, _) if problem.is_some() => State::Foreign,
+            (None, _) => State::Stale,
+            (Some(_), true) => State::Orphaned,
+            (Some(_), false) => State::Attached,
+        };
+        let name = interface.as_ref().map(|interface| interface.name.clone());
+        attachments.push(Attachment {
+            interface: name
+                .or_else(|| record.as_ref().map(|record| record.interface.clone()))
+                .unwrap_or_else(|| format!("interface {index}")),
+            state,
+            mode: interface.and_then(|interface| interface.xdp).map(|attached| attached.mode),
+            why_generic: record.as_ref().and_then(|record| record.why_generic.clone()),
+            program,
+            since: record.as_ref().map(|record| record.since),
+            follower: alive,
+            rules: generation.as_ref().map(Generation::count_rules),
+            policy: generation.and_then(|generation| generation.source.policy),
+            pending: record.as_ref().and_then(|record| record.pending).map(|pending| pending.left()),
+            complaint: record.and_then(|record| record.complaint).or(unknown),
+            problem,
+        });
+    }
+    Ok(attachments)
+}
+
+/// Removes the pins that an interface left when it went away; false if there are none.
+pub async fn forget(netlink: &Netlink, places: &Places, name: &str) -> Result<bool, Error> {
+    let mut forgotten = false;
+    for (index, pins) in Pins::all(&places.bpffs)? {
+        let files = Files::of(pins.key())?;
+        let was_called_so = files.read().is_some_and(|record| record.interface == name);
+        if was_called_so && netlink.by_index(index).await?.is_none() {
+            let _lock = Lock::take(&files.lock, name, "detach")?;
+            pins.open_link(index)?;
+            pins.kept()?;
+            pins.remove()?;
+            files.remove()?;
+            forgotten = true;
+        }
+    }
+    Ok(forgotten)
+}
+
+/// What can be read of an interface that has our pins.
+#[derive(Debug)]
+pub struct Readable {
+    /// Its name.
+    pub interface: String,
+    /// Where the counters are pinned.
+    pub counters: PathBuf,
+    /// Where the counters of rules are pinned, if there are any.
+    pub rules: Option<PathBuf>,
+    /// What belongs to the program that counts; `None` if nothing is known of it.
+    pub generation: Result<Option<Generation>, Error>,
+}
+
+/// What can be read of the interfaces that have our pins, or of one.
+pub async fn readable(
+    netlink: &Netlink,
+    places: &Places,
+    only: Option<&str>,
+) -> Result<Vec<Readable>, Error> {
+    privileges::check()?;
+    let mut found = Vec::new();
+    for (index, pins) in chosen(netlink, places, only).await? {
+        let Some(counters) = pins.map("COUNTERS").filter(|pin| pin.exists()) else { continue };
+        pins.kept()?;
+        let interface = netlink.by_index(index).await?;
+        let record = Files::of(pins.key())?.read();
+        let program = match pins.open_link(index)? {
+            Some(link) => Some(link.info().doing(|| "asking what is attached".to_owned())?.program),
+            None => None,
+        };
+        let generation = match (record, program) {
+            (Some(record), Some(program)) => state::State::at(record.state).read(program),
+            _ => Ok(None),
+        };
+        found.push(Readable {
+            interface: interface.map_or_else(|| format!("interface {index}"), |interface| interface.name),
+            counters,
+            rules: if pins.has("RULES")? { pins.map("RULES") } else { None },
+            generation,
+        });
+    }
+    Ok(found)
+}
+
+/// The one interface that our program is attached to, if none is named.
+pub async fn only(netlink: &Netlink, places: &Places, named: Option<&str>) -> Result<String, Error> {
+    if let Some(name) = named {
+        return Ok(name.to_owned());
+    }
+    privileges::check()?;
+    let mut names = Vec::new();
+    for (index, pins) in Pins::all(&places.bpffs)? {
+        if let (Some(interface), Some(_)) = (netlink.by_index(index).await?, pins.open_link(index)?) {
+            names.push(interface.name);
+        }
+    }
+    match names.len() {
+        0 => Err(Error::Nowhere),
+        1 => Ok(names.remove(0)),
+        _ => Err(Error::Several { interfaces: names }),
+    }
+}
+
+async fn chosen(netlink: &Netlink, places: &Places, only: Option<&str>) -> Result<Vec<(u32, Pins)>, Error> {
+    let Some(name) = only else { return Pins::all(&places.bpffs) };
+    let interface = netlink.by_name(name).await?;
+    let pins = Pins::of(&places.bpffs, interface.index)?;
+    if !pins.exist()? {
+        return Err(Error::NotAttached { interface: interface.name });
+    }
+    Ok(vec![(interface.index, pins)])
+}
+
+/// Whether a process is there, and is one of us: numbers of processes are used again.
+fn is_icmpctl(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == "icmpctl")
+}

@@ -1,0 +1,111 @@
+//! Counters of rules: read in one pass, added up over all CPUs, and put beside the rules.
+
+use std::{collections::BTreeSet, path::Path};
+
+use aya::{
+    Pod,
+    maps::{Map, MapData, MapError, PerCpuArray},
+};
+use icmp_common::counters::{RULE_CHUNK, RULE_SLOTS, RuleCounters};
+use serde::Serialize;
+
+use crate::policy::slots::{Line, Slots};
+
+/// Counters as they lie in the map.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Value(RuleCounters);
+
+// SAFETY: an array of integers, without padding: any bytes are a value.
+unsafe impl Pod for Value {}
+
+/// What all slots hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts(Vec<u64>);
+
+impl Counts {
+    /// Nothing counted.
+    #[must_use]
+    pub fn zero() -> Self {
+        Self(vec![0; RULE_SLOTS])
+    }
+
+    /// Reads the counters that are pinned at `path`.
+    pub fn read_pinned(path: &Path) -> Result<Self, MapError> {
+        let map = PerCpuArray::<_, Value>::try_from(Map::PerCpuArray(MapData::from_pin(path)?))?;
+        let mut counts = Self::zero();
+        for (number, sums) in counts.0.chunks_mut(RULE_CHUNK).enumerate() {
+            for Value(part) in map.get(&(number as u32), 0)?.iter() {
+                for (sum, packets) in sums.iter_mut().zip(part.packets) {
+                    *sum = sum.wrapping_add(packets);
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// What one slot holds.
+    #[must_use]
+    pub fn slot(&self, slot: u32) -> u64 {
+        self.0.get(slot as usize).copied().unwrap_or(0)
+    }
+}
+
+/// One line of a listing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    /// The rule's number; none for what no rule matches and what the guard keeps.
+    pub number: Option<u32>,
+    /// Where it comes from.
+    pub origin: String,
+    /// Its canonical text.
+    pub rule: String,
+    /// How many packets it decided about.
+    pub packets: u64,
+}
+
+/// How many packets each rule decided about.
+#[must_use]
+pub fn rows(lines: &[Line], slots: &Slots, counts: &Counts) -> Vec<Row> {
+    let mut seen = BTreeSet::new();
+    lines
+        .iter()
+        .map(|line| Row {
+            number: line.number,
+            origin: line.origin.clone(),
+            rule: line.text.clone(),
+            // Of rules with the same text the first one decides always.
+            packets: if seen.insert(line.slot) {
+                slots.since_start(line.slot, counts.slot(line.slot))
+            } else {
+                0
+            },
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_show_what_was_counted_since_they_came() {
+        let text = r#"{"rules": {"deny icmp any any": 7, "guard": 1}, "dynamic": {}, "starts": {"7": 40}}"#;
+        let slots: Slots = serde_json::from_str(text).unwrap();
+        let line = |number, slot, text: &str| Line {
+            number,
+            slot,
+            text: text.to_owned(),
+            origin: "file".to_owned(),
+        };
+        let lines = [
+            line(Some(10), 7, "deny icmp any any"),
+            line(Some(20), 7, "deny icmp any any"),
+            line(None, 1, "guard"),
+        ];
+        let mut counts = Counts::zero();
+        (counts.0[7], counts.0[1]) = (42, 3);
+        let packets: Vec<_> = rows(&lines, &slots, &counts).iter().map(|row| row.packets).collect();
+        assert_eq!(packets, [2, 0, 3]);
+    }
+}
