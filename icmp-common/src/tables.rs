@@ -127,13 +127,11 @@ pub const fn host_slot6(address: [u64; 2]) -> usize {
     (address[0].wrapping_add(address[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
 }
 
-/// 256 cells of the root of an IPv4 table: those for one first byte, by the second byte.
+/// The root of an IPv4 table: a cell for each first 16 bits of an address, in host order.
 ///
 /// A cell is the value of all its addresses, or, with [`LINES`] set, the number of the first line of its ranges (the
 /// lower 26 bits) and the binary logarithm of the number of lines (5 bits above those).
-pub type Root4 = [u32; 256];
-/// How many parts the root of an IPv4 table has.
-pub const ROOT4_PARTS: usize = 256;
+pub type Root4 = [u32; 1 << 16];
 /// Set in a cell of the root that names lines of ranges instead of a value.
 pub const LINES: u32 = 1 << 31;
 /// Bits of such a cell that are a line's number.

@@ -259,8 +259,7 @@ pub(crate) fn destination4<S: State>(state: &S, address: [u8; 4]) -> Destination
 /// The value of an IPv4 address.
 #[inline(always)]
 fn value4<S: State>(state: &S, side: Side, address: u32) -> Option<u32> {
-    let [first, second, ..] = address.to_be_bytes();
-    let cell = state.root4(side, first.into())?[usize::from(second)];
+    let cell = state.root4(side, (address >> 16) as u16);
     if cell & LINES == 0 {
         return Some(cell);
     }

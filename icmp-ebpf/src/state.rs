@@ -5,7 +5,7 @@ use icmp_common::{
     config::Config,
     counters::Slot,
     dynamic::Membership,
-    tables::{Cells, Decision, Decisions, Entry, Line6, Range6, Ranges4, Root4},
+    tables::{Cells, Decision, Decisions, Entry, Line6, Range6, Ranges4},
     wire::{ethernet::MacParts, ipv6::Halves},
 };
 
@@ -27,8 +27,8 @@ pub trait State {
     /// The kind of a message; see [`icmp_common::tables::Kinds`].
     fn kind(&self, family: Family, message: u16) -> u16;
 
-    /// A part of the root of an IPv4 table.
-    fn root4(&self, side: Side, part: u32) -> Option<&Root4>;
+    /// A cell of the root of an IPv4 table; see [`icmp_common::tables::Root4`].
+    fn root4(&self, side: Side, begin: u16) -> u32;
     /// A line of ranges of an IPv4 table.
     fn ranges4(&self, side: Side, line: u32) -> Option<&Ranges4>;
     /// A line of the index of an IPv6 table.

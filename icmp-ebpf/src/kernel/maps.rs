@@ -31,16 +31,16 @@ pub static HOSTS: Global<Hosts> = Global::new(Hosts::NONE);
 /// Kinds of messages; frozen like the settings.
 #[unsafe(no_mangle)]
 pub static KINDS: Global<Kinds> = Global::new([[0; 1 << 16]; 2]);
+/// IPv4 sources: the root; frozen like the settings, because a cell of it is then one load away.
+#[unsafe(no_mangle)]
+pub static SRC4_ROOT: Global<Root4> = Global::new([0; 1 << 16]);
+/// IPv4 destinations: the root.
+#[unsafe(no_mangle)]
+pub static DST4_ROOT: Global<Root4> = Global::new([0; 1 << 16]);
 
-/// IPv4 sources: the root.
-#[btf_map]
-pub static SRC4_ROOT: Array<Root4, 1, FILLED> = Array::new();
 /// IPv4 sources: the ranges.
 #[btf_map]
 pub static SRC4_RANGES: Array<Ranges4, 1, FILLED> = Array::new();
-/// IPv4 destinations: the root.
-#[btf_map]
-pub static DST4_ROOT: Array<Root4, 1, FILLED> = Array::new();
 /// IPv4 destinations: the ranges.
 #[btf_map]
 pub static DST4_RANGES: Array<Ranges4, 1, FILLED> = Array::new();

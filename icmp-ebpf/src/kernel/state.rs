@@ -99,11 +99,13 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn root4(&self, side: Side, part: u32) -> Option<&Root4> {
-        match side {
-            Side::Source => SRC4_ROOT.get(part),
-            Side::Destination => DST4_ROOT.get(part),
-        }
+    fn root4(&self, side: Side, begin: u16) -> u32 {
+        let root = match side {
+            Side::Source => ptr::from_ref(&SRC4_ROOT),
+            Side::Destination => ptr::from_ref(&DST4_ROOT),
+        };
+        // SAFETY: within `SRC4_ROOT` or `DST4_ROOT`.
+        unsafe { frozen(&raw const (*root.cast::<Root4>())[begin as usize]) }
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use icmp_common::{
     counters::{Counters, Slot},
     dynamic::Membership,
     errors::{ERROR_TOTAL, ERROR_TOTAL_TAG, error_ticks, place},
-    tables::{Cells, Decisions, Entry, Line6, Range6, Ranges4, Root4},
+    tables::{Cells, Decisions, Entry, Line6, Range6, Ranges4},
     wire::{Wire, ipv6::Halves},
 };
 use icmp_ebpf::{Frame, MAX_SUM, NextHop, Route, Side, State, Verdict};
@@ -150,8 +150,8 @@ impl State for HostState<'_> {
         self.tables.kinds[family as usize][usize::from(message)]
     }
 
-    fn root4(&self, side: Side, part: u32) -> Option<&Root4> {
-        self.table4(side).root.get(part as usize)
+    fn root4(&self, side: Side, begin: u16) -> u32 {
+        self.table4(side).root[usize::from(begin)]
     }
 
     fn ranges4(&self, side: Side, line: u32) -> Option<&Ranges4> {

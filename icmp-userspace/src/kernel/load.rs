@@ -17,7 +17,7 @@ use icmp_common::{
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
     dynamic::{DYNAMIC_ENTRIES, Membership},
     errors::{ERROR_LINES, ERROR_SECRET},
-    tables::{Cells, Hosts, Kinds, LINE},
+    tables::{Cells, Hosts, Kinds, LINE, Root4},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -109,7 +109,13 @@ impl Program {
             .btf(None)
             .override_global("CONFIG", config, true)
             .override_global("HOSTS", hosts, true)
-            .override_global("KINDS", kinds, true);
+            .override_global("KINDS", kinds, true)
+            .override_global("SRC4_ROOT", Root4::bytes(std::slice::from_ref(&tables.sources4.root)), true)
+            .override_global(
+                "DST4_ROOT",
+                Root4::bytes(std::slice::from_ref(&tables.destinations4.root)),
+                true,
+            );
         for Filled { name, entries, .. } in &filled {
             loader.map_max_entries(name, *entries);
         }
@@ -193,11 +199,9 @@ impl<'a> Filled<'a> {
 }
 
 /// All tables that fill maps.
-fn filled(tables: &Tables) -> [Filled<'_>; 12] {
+fn filled(tables: &Tables) -> [Filled<'_>; 10] {
     [
-        Filled::new("SRC4_ROOT", &tables.sources4.root),
         Filled::new("SRC4_RANGES", &tables.sources4.lines),
-        Filled::new("DST4_ROOT", &tables.destinations4.root),
         Filled::new("DST4_RANGES", &tables.destinations4.lines),
         Filled::new("SRC6_INDEX", &tables.sources6.index),
         Filled::new("SRC6_RANGES", &tables.sources6.ranges),

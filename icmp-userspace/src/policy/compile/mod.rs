@@ -273,7 +273,7 @@ mod tests {
     fn short_prefixes_take_no_room() {
         let prefixes = ["192.0.0.0/16", "192.0.2.0/24", "192.0.2.1", "2001:db8::/32", "2001:db8:1::/64"];
         let tables = tables(prefixes.map(|text| text.parse().unwrap()).into()).unwrap();
-        assert!(tables.destinations4.root.as_flattened().iter().all(|cell| cell & LINES == 0));
+        assert!(tables.destinations4.root.iter().all(|cell| cell & LINES == 0));
         // Fallback: ::, behind it, 2001:db8::/32, behind it, multicast. And a run for what begins like ::1.
         let Table6 { config, ranges, .. } = tables.destinations6;
         assert_eq!((config.fallback_count, ranges.len()), (5, 7));

@@ -1,6 +1,6 @@
 //! IPv4 ranges -> the table in which the packet path looks them up; [`icmp_common::tables`] has the layout.
 
-use icmp_common::tables::{LINE, LINE_BITS, LINES, ROOT4_PARTS, Ranges4, Root4};
+use icmp_common::tables::{LINE, LINE_BITS, LINES, Ranges4, Root4};
 
 use super::classes::{Ranges, begin};
 
@@ -8,7 +8,7 @@ use super::classes::{Ranges, begin};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table4 {
     /// The root.
-    pub root: Vec<Root4>,
+    pub root: Box<Root4>,
     /// The lines of ranges; at least one.
     pub lines: Vec<Ranges4>,
 }
@@ -16,17 +16,16 @@ pub struct Table4 {
 impl Table4 {
     /// Nothing, for a table that is not looked at.
     pub(super) fn unused() -> Self {
-        Self { root: vec![[0; 256]], lines: vec![Ranges4 { ranges: [0; LINE] }] }
+        Self { root: zeros(), lines: vec![Ranges4 { ranges: [0; LINE] }] }
     }
 
     /// The table of `ranges`, whose values have 16 bits.
     pub(super) fn new(ranges: &Ranges<u32, u32>) -> Self {
-        let mut table =
-            Self { root: vec![[0; 256]; ROOT4_PARTS], lines: vec![Ranges4 { ranges: [0; LINE] }] };
+        let mut table = Self::unused();
         let mut rest = ranges.iter().copied().peekable();
         // What holds where the ranges of the next cell begin.
         let mut value = 0;
-        for (number, cell) in table.root.as_flattened_mut().iter_mut().enumerate() {
+        for (number, cell) in table.root.iter_mut().enumerate() {
             let first = (number as u32) << 16;
             let mut inside = vec![(0, value)];
             while let Some((start, next)) = rest.next_if(|(start, _)| start >> 16 == first >> 16) {
@@ -43,8 +42,13 @@ impl Table4 {
 
     /// What it takes in the kernel, in bytes.
     pub(super) fn memory(&self) -> usize {
-        size_of_val(&*self.root) + size_of_val(&*self.lines)
+        size_of::<Root4>() + size_of_val(&*self.lines)
     }
+}
+
+/// An empty root, on the heap from the beginning.
+fn zeros() -> Box<Root4> {
+    vec![0; size_of::<Root4>() / size_of::<u32>()].try_into().unwrap_or_else(|_| unreachable!())
 }
 
 /// Appends the lines of one cell of the root, a power of two, and returns the cell.
