@@ -236,8 +236,8 @@ pub const DECISIONS: usize = 8;
 pub struct Decision(pub u64);
 
 impl Decision {
-    /// No rule matches.
-    pub const NONE: Self = Self(u64::MAX);
+    /// No rule matches: behind all others, and without conditions.
+    pub const NONE: Self = Self::new(u32::MAX, Outcome(0));
 
     /// The decision of the rule at a place.
     #[must_use]
@@ -295,6 +295,21 @@ pub enum Ruling {
     RejectCommunication = 4,
 }
 
+impl Ruling {
+    /// The ruling with this number. A number that is none, which no compiler of ours writes, permits.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Deny,
+            2 => Self::RejectNet,
+            3 => Self::RejectHost,
+            4 => Self::RejectCommunication,
+            _ => Self::Permit,
+        }
+    }
+}
+
 /// A ruling, and the slot of the rule that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -307,17 +322,11 @@ impl Outcome {
         Self((ruling as u32) << 16 | slot)
     }
 
-    /// The ruling. A number that is none, which no compiler of ours writes, permits.
+    /// The ruling.
     #[inline(always)]
     #[must_use]
     pub const fn ruling(self) -> Ruling {
-        match self.0 >> 16 {
-            1 => Ruling::Deny,
-            2 => Ruling::RejectNet,
-            3 => Ruling::RejectHost,
-            4 => Ruling::RejectCommunication,
-            _ => Ruling::Permit,
-        }
+        Ruling::from_number(self.0 >> 16)
     }
 
     /// The rule's slot among the counters.

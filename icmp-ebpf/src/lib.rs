@@ -43,45 +43,83 @@ use reject::reject;
 pub fn handle<F: Frame, S: State>(frame: &mut F, state: &mut S) -> Verdict {
     // The way is the same behind VLAN tags, only further back. Each number of tags gets its own copy of it, so
     // that every offset in it is a constant.
-    let (ip, end) = match tags(frame) {
-        Some((0, ether_type)) => (UNTAGGED, way::<UNTAGGED, F, S>(frame, state, ether_type)),
-        Some((1, ether_type)) => (TAGGED, way::<TAGGED, F, S>(frame, state, ether_type)),
-        Some((_, ether_type)) => (DOUBLE_TAGGED, way::<DOUBLE_TAGGED, F, S>(frame, state, ether_type)),
+    let end = match tags(frame) {
+        Some((0, ether_type)) => way::<UNTAGGED, F, S>(frame, state, ether_type),
+        Some((1, ether_type)) => way::<TAGGED, F, S>(frame, state, ether_type),
+        Some((_, ether_type)) => way::<DOUBLE_TAGGED, F, S>(frame, state, ether_type),
         None => return Verdict::Pass,
     };
-    // What is rare has one copy for all of them.
-    if unlikely(end.unusual) {
-        return unusual(frame, state, ip, end.family);
+    match end {
+        End::PASS => Verdict::Pass,
+        End::ANSWER => Verdict::Answer,
+        End::DENY => Verdict::Deny,
+        End::MALFORMED => Verdict::Malformed,
+        end => rare(frame, state, end),
     }
-    if unlikely(end.verdict == Verdict::Reject) {
-        // reject: build the ICMP error, and send that back.
-        let reason = reject(frame, state, ip, end.family, end.ruling);
-        return count(state, end.family, reason);
-    }
-    end.verdict
 }
 
-/// Where the way of a packet ends: at a verdict, and then what there was to count is counted; with [`Verdict::Reject`] at a
-/// rule that rejects it; or where it turns out to be unusual. All fields always have a value, because the kernel's verifier does
-/// not let one be moved that has none.
-#[derive(Clone, Copy)]
-struct End {
-    verdict: Verdict,
-    family: Family,
-    ruling: Ruling,
-    unusual: bool,
-}
+/// Where the way of a packet ends: at a verdict, and then what there was to count is counted, or at something rare. One number,
+/// because the compiler moves fields about that have no value, which the kernel's verifier does not let pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct End(u32);
 
 impl End {
-    /// The packet is done with.
-    const fn at(verdict: Verdict) -> Self {
-        Self { verdict, family: Family::Ipv4, ruling: Ruling::Permit, unusual: false }
+    const PASS: Self = Self(0);
+    const ANSWER: Self = Self(1);
+    const DENY: Self = Self(2);
+    const MALFORMED: Self = Self(3);
+    /// Set if the packet is of IPv6; with this bit begin those ends that are rare.
+    const IPV6: u32 = 1 << 8;
+    /// It has to be looked at more closely.
+    const UNUSUAL: u32 = 1 << 9;
+    /// A rule rejects it: the ruling stands in the bits from 16 on.
+    const REJECTED: u32 = 1 << 10;
+
+    #[inline(always)]
+    fn at(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Answer => Self::ANSWER,
+            Verdict::Pass => Self::PASS,
+            // An error about a packet is only sent from `rare`.
+            Verdict::Deny | Verdict::Reject => Self::DENY,
+            Verdict::Malformed => Self::MALFORMED,
+        }
     }
 
-    /// It has to be looked at more closely.
-    const fn unusual(family: Family) -> Self {
-        Self { family, unusual: true, ..Self::at(Verdict::Pass) }
+    #[inline(always)]
+    const fn rejected(family: Family, ruling: Ruling) -> Self {
+        Self(Self::REJECTED | Self::of(family) | (ruling as u32) << 16)
     }
+
+    #[inline(always)]
+    const fn unusual(family: Family) -> Self {
+        Self(Self::UNUSUAL | Self::of(family))
+    }
+
+    const fn of(family: Family) -> u32 {
+        match family {
+            Family::Ipv4 => 0,
+            Family::Ipv6 => Self::IPV6,
+        }
+    }
+}
+
+/// What is rare: unusual packets, and those that a rule rejects. One copy for any number of VLAN tags, which are counted again.
+#[inline(always)]
+fn rare<F: Frame, S: State>(frame: &mut F, state: &mut S, end: End) -> Verdict {
+    cold();
+    let ip = match tags(frame) {
+        Some((0, _)) => UNTAGGED,
+        Some((1, _)) => TAGGED,
+        _ => DOUBLE_TAGGED,
+    };
+    let family = if end.0 & End::IPV6 == 0 { Family::Ipv4 } else { Family::Ipv6 };
+    if end.0 & End::UNUSUAL != 0 {
+        return unusual(frame, state, ip, family);
+    }
+    // reject: build the ICMP error, and send that back.
+    let reason = reject(frame, state, ip, family, Ruling::from_number(end.0 >> 16));
+    count(state, family, reason)
 }
 
 /// The way of a packet whose network layer begins at `IP`.
@@ -89,16 +127,16 @@ impl End {
 fn way<const IP: usize, F: Frame, S: State>(frame: &mut F, state: &mut S, ether_type: u16) -> End {
     // parse: Ethernet, up to two VLAN tags, IPv4 or IPv6, ICMP. What is not ICMP pays for this step alone.
     let (family, outcome) = match parse::<IP, F>(frame, ether_type) {
-        Parsed::NotOurs => return End::at(Verdict::Pass),
+        Parsed::NotOurs => return End::PASS,
         Parsed::Ipv4 => (Family::Ipv4, message::<IP, Ipv4, F, S>(frame, state)),
         Parsed::Ipv6 => (Family::Ipv6, message::<IP, Ipv6, F, S>(frame, state)),
         Parsed::UnusualIpv4 => return End::unusual(Family::Ipv4),
         Parsed::UnusualIpv6 => return End::unusual(Family::Ipv6),
     };
     // count: every ICMP packet leaves here, once, with one verdict and one reason; unusual and rejected ones in
-    // `handle`. Answers, which are most, get a copy of this step in which both are constants.
+    // `rare`. Answers, which are most, get a copy of this step in which both are constants.
     End::at(match (family, outcome) {
-        (family, Err(ruling)) => return End { ruling, family, ..End::at(Verdict::Reject) },
+        (family, Err(ruling)) => return End::rejected(family, ruling),
         (Family::Ipv4, Ok(Reason::Echo)) => count(state, Family::Ipv4, Reason::Echo),
         (Family::Ipv6, Ok(Reason::Echo)) => count(state, Family::Ipv6, Reason::Echo),
         (family, Ok(reason)) => count(state, family, reason),
