@@ -4,6 +4,7 @@ use std::{
     io::{Read as _, Write as _},
     ops::RangeInclusive,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use anyhow::{Context as _, bail};
@@ -12,10 +13,12 @@ use icmp_common::{Family, config::NextHop};
 use icmp_userspace::policy::{
     Policy,
     acl::{self, Address, DefaultAction, Origin, Rule},
+    compile::{Interface, MEMORY_BUDGET, Tables},
     file::{self, Loaded},
     guard::{GUARDED, Guarded},
     presets::PRESETS,
     router,
+    slots::Slots,
 };
 use serde::Serialize;
 
@@ -282,9 +285,15 @@ fn guard_rule(guarded: &Guarded) -> String {
 
 // Compile.
 
-/// Tells what a policy will take.
-pub(super) fn compile(loaded: &Loaded) -> anyhow::Result<()> {
-    let Policy { respond, sets, acl } = &loaded.policy;
+/// Tells what a policy will take in the kernel: its tables, compiled for an interface without addresses.
+fn compile(loaded: &Loaded) -> anyhow::Result<()> {
+    let policy = &loaded.policy;
+    let start = Instant::now();
+    let slots = Slots::assign(policy, &Slots::default())?;
+    let interface = Interface { mac: [0; 6], addresses: Vec::new(), broadcasts: Vec::new() };
+    let tables = Tables::compile(policy, &interface, &slots)?;
+    let took = start.elapsed();
+    let Policy { respond, sets, acl } = policy;
     let prefixes = sets.iter().map(|set| set.prefixes.len()).sum::<usize>();
     let addresses = |pick: fn(&Rule) -> &Address| {
         acl.rules.iter().map(pick).collect::<std::collections::HashSet<_>>().len()
@@ -298,6 +307,19 @@ pub(super) fn compile(loaded: &Loaded) -> anyhow::Result<()> {
         ("served prefixes", respond.prefixes.len()),
     ];
     output::columns(&rows.map(|(what, count)| [what.to_owned(), count.to_string()]), &[1])?;
+    output::line("")?;
+    let sizes = tables.sizes();
+    let total = sizes.iter().map(|(_, size)| size).sum();
+    let kib = |size: usize| size.div_ceil(1 << 10).to_string();
+    let mut rows = vec![["TABLE".to_owned(), "KIB".to_owned()]];
+    rows.extend(sizes.map(|(what, size)| [what.to_owned(), kib(size)]));
+    rows.push(["all".to_owned(), kib(total)]);
+    output::columns(&rows, &[1])?;
+    output::line(&format!(
+        "\nA policy may take {} KiB. Compiled in {} ms.",
+        kib(MEMORY_BUDGET),
+        took.as_millis()
+    ))?;
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub struct Places {
 /// Rules that would do what nobody wants, or not do what they say (C70, C74).
 #[must_use]
 pub fn errors(policy: &Policy) -> Vec<Diagnostic> {
-    policy.acl.rules.iter().filter_map(against_guard).collect()
+    policy.acl.rules.iter().filter_map(|rule| against_guard(rule, true)).collect()
 }
 
 /// What is probably not meant.
@@ -42,6 +42,7 @@ pub fn warnings(policy: &Policy, places: &Places) -> Vec<Diagnostic> {
     let hidden = hidden_rules(policy, places, &mut warnings);
     for (rule, hidden) in policy.acl.rules.iter().zip(hidden) {
         if rule.origin == Origin::File && !hidden {
+            warnings.extend(against_guard(rule, false));
             warnings.extend(useless_limit(rule));
             warnings.extend(useless_rate(rule));
             warnings.extend(useless_force(rule));
@@ -97,13 +98,14 @@ fn common(one: &KindRange, other: &KindRange) -> Option<KindRange> {
     Some(KindRange { types: overlap(one.types, other.types)?, codes: overlap(one.codes, other.codes)? })
 }
 
-/// A rule that denies what the guard lets through.
-fn against_guard(rule: &Rule) -> Option<Diagnostic> {
+/// A rule that denies what the guard lets through: an error for those messages of which that is refused, a warning for others.
+fn against_guard(rule: &Rule, refused: bool) -> Option<Diagnostic> {
     let Options { force, monitor, .. } = rule.options;
     if force || monitor || !matches!(rule.action, Action::Deny | Action::Reject(_)) {
         return None;
     }
-    let (guarded, KindRange { types, codes }) = named(rule).next()?;
+    let (guarded, KindRange { types, codes }) =
+        named(rule).find(|(guarded, _)| guarded.refused == refused)?;
     let (family, ttl) = match guarded.family {
         Family::Ipv4 => ("ICMP", "TTL"),
         Family::Ipv6 => ("ICMPv6", "hop limit"),
@@ -113,12 +115,15 @@ fn against_guard(rule: &Rule) -> Option<Diagnostic> {
     };
     let codes = if codes == [0, 255] { String::new() } else { format!(" code {}", span(codes)) };
     let ttl = guarded.ttl.map_or_else(String::new, |number| format!(" with {ttl} {number}"));
-    let message =
-        format!("{} would deny {family} type {}{codes}{ttl}: {}", called(rule), span(types), guarded.why);
-    Some(
-        Diagnostic::new(rule.span.clone(), message)
-            .with_help("add force if that is meant; else name other messages"),
-    )
+    let what = format!("{family} type {}{codes}{ttl}", span(types));
+    let (rule_called, why) = (called(rule), guarded.why);
+    if refused {
+        let message = format!("{rule_called} would deny {what}: {why}");
+        let help = "add force if that is meant; else name other messages";
+        return Some(Diagnostic::new(rule.span.clone(), message).with_help(help));
+    }
+    let message = format!("{rule_called} does not reach {what}, which the guard lets through: {why}");
+    Some(warning(rule, message).with_help("add force to deny these, too"))
 }
 
 /// A limit that reaches only what the guard keeps from limits.

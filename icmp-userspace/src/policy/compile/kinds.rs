@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(guard(2, 0), Some(None));
         assert_eq!((guard(3, 0), guard(3, 1)), (Some(None), None));
         assert_eq!(guard(128, 0), None);
-        // Fragments, all others, and seven entries.
-        assert_eq!(kinds.count(), 2 + 7);
+        // Fragments, all others, and eight entries.
+        assert_eq!(kinds.count(), 2 + 8);
     }
 }

@@ -349,7 +349,6 @@ fn refuses_what_breaks_the_network() {
         ("deny icmp6 any any hop-limit", "ICMPv6 type 3 code 0: errors"),
         ("deny icmp6 any any next-header", "ICMPv6 type 4 code 1: errors"),
         ("deny icmp6 any any nd-ns", "ICMPv6 type 135 with hop limit 255: Neighbour Discovery"),
-        ("deny icmp any any redirect", "ICMPv6 type 137 with hop limit 255: Neighbour Discovery"),
         ("deny icmp6 any any mld-query ttl 0-1", "ICMPv6 type 130 with hop limit 1: multicast"),
         ("deny icmp6 any any 140-150", "ICMPv6 type 143 with hop limit 1: multicast"),
     ] {
@@ -369,6 +368,25 @@ fn refuses_what_breaks_the_network() {
         "limit 1/s icmp6 any any unreachable",
     ] {
         parse(&format!("acl.rules = '{rule}'")).unwrap();
+    }
+}
+
+#[test]
+fn warns_of_redirects_that_a_rule_does_not_reach() {
+    // C67: Redirect is one of the messages that always reach the stack, unless a rule says `force`.
+    assert_eq!(
+        warnings("acl.rules = 'deny icmp any any redirect'"),
+        [
+            "rule 10 (deny icmp any any redirect) does not reach ICMPv6 type 137 with hop limit 255, which the guard lets \
+          through: part of Neighbour Discovery (RFC 4861); hosts can do without, which RFC 4890 4.4.4 leaves to policy"
+        ]
+    );
+    for rule in [
+        "deny icmp any any redirect force",
+        "deny icmp4 any any redirect",
+        "deny icmp6 any any redirect ttl 0-254",
+    ] {
+        assert!(warnings(&format!("acl.rules = '{rule}'")).is_empty(), "{rule}");
     }
 }
 
