@@ -31,11 +31,15 @@ const GUESS: u32 = 4096;
 /// `XDP_ABORTED`: what `enter` returns if it could not call the program under test.
 const XDP_ABORTED: u32 = 0;
 
-/// Moves this thread into a network namespace of its own, which goes when the process ends, however it ends, and
-/// to one CPU. Call it while there is only one thread.
+/// Moves this thread into a network namespace of its own, which goes when the process ends, however it ends. Call it while there
+/// is only one thread.
 pub(super) fn seclude() -> Result<()> {
     #[expect(deprecated, reason = "only unsafe for UnshareFlags::FILES, which is not asked for here")]
-    rustix::thread::unshare(UnshareFlags::NEWNET).context("making a network namespace")?;
+    rustix::thread::unshare(UnshareFlags::NEWNET).context("making a network namespace")
+}
+
+/// Moves this thread to one CPU.
+pub(super) fn settle() -> Result<()> {
     let allowed = sched_getaffinity(None).context("asking for the CPUs that we may use")?;
     // The last one: the first one has more interrupts to serve.
     let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what a packet costs in each program, by test runs in the kernel.
+//! `cargo xtask bench`: what a packet costs in each program, by test runs in the kernel; and what a change of policy costs.
 //!
 //! The speed of a shared machine drifts by a third, ratios taken side by side hold to a few percent. So every
 //! figure is a comparison within a few milliseconds: with an empty program, and with the least that a program
@@ -6,6 +6,7 @@
 
 mod bed;
 mod cases;
+mod changes;
 mod load;
 mod packet;
 mod policies;
@@ -26,10 +27,11 @@ use icmp_userspace::policy::compile::Tables;
 
 use crate::{
     Setup,
-    cargo::Warnings,
-    ebpf::{self, Objects},
+    ebpf::Objects,
     say::Progress,
-    toolchain, world,
+    tools,
+    userspace::{self, Build, Built},
+    world,
 };
 use cases::Case;
 use load::{Load, Programs};
@@ -60,29 +62,35 @@ struct Effort {
     loads: usize,
     /// Rounds of each case in each load.
     rounds: usize,
+    /// How often each change of policy is made.
+    changes: usize,
     /// Time that one program takes in one round.
     chunk: Duration,
     /// Sources of the packets.
     sources: u32,
 }
 
-/// Builds the kernel half and times it.
+/// Builds both halves and times them.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     world::can_run_privileged()
         .context("timing programs in the kernel takes root; run this as root, for example with sudo")?;
-    let Objects { icmpctl, instruments } = ebpf::build(&toolchain::ensure(bench.setup)?, Warnings::Show)?;
+    let build = Build { release: true, setup: bench.setup };
+    let Built { icmpctl: binary, objects: Objects { icmpctl, instruments } } =
+        userspace::both_halves(&build)?;
+    tools::ensure(bench.setup)?;
     let bytes = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let programs = Programs { icmpctl: bytes(&icmpctl)?, instruments: bytes(&instruments)? };
+    world::enter()?;
     bed::seclude()?;
-    let report = measure(&programs, bench.effort())?;
+    let report = measure(&programs, &binary, bench.effort())?;
     let text = if bench.json { format!("{:#}\n", report.json()) } else { report.to_string() };
     stdout().write_all(text.as_bytes()).context("printing the report")
 }
 
 impl Bench {
     fn effort(&self) -> Effort {
-        let (loads, rounds) = if self.quick { (5, 7) } else { (9, 21) };
-        Effort { loads, rounds, chunk: Duration::from_millis(2), sources: self.sources }
+        let (loads, rounds, changes) = if self.quick { (5, 7, 3) } else { (9, 21, 7) };
+        Effort { loads, rounds, changes, chunk: Duration::from_millis(2), sources: self.sources }
     }
 }
 
@@ -95,9 +103,11 @@ fn sources(text: &str) -> Result<u32, String> {
     }
 }
 
-fn measure(programs: &Programs, effort: Effort) -> Result<Report> {
+fn measure(programs: &Programs, icmpctl: &Path, effort: Effort) -> Result<Report> {
     let cases = Case::all()?;
     let mut progress = Progress::new("measuring");
+    let changes = changes::measure(icmpctl, effort.changes, &mut progress)?;
+    bed::settle()?;
     let mut tables = BTreeMap::new();
     for case in &cases {
         if let cases::Program::Icmpctl(subject) = case.program
@@ -134,6 +144,7 @@ fn measure(programs: &Programs, effort: Effort) -> Result<Report> {
     });
     Ok(Report {
         lines: lines.collect(),
+        changes,
         loads: effort.loads,
         rounds: effort.rounds,
         sources: effort.sources,

@@ -63,7 +63,7 @@ impl Subject {
     }
 
     /// The rules: about single sources, single destinations, both, and with types and codes, in turn.
-    fn rules(self) -> String {
+    pub(super) fn rules(self) -> String {
         let mut text = String::new();
         if self.blocklist > 0 {
             text += "deny icmp set:blocklist any\n";
@@ -82,6 +82,11 @@ impl Subject {
             };
         }
         text
+    }
+
+    /// The blocklist as a file.
+    pub(super) fn blocklist_file(self) -> Result<String> {
+        Ok(self.blocklist()?.iter().fold(String::new(), |text, prefix| text + &prefix.to_string() + "\n"))
     }
 
     /// Prefixes as blocklists have them: single hosts and /24s most of all, all over the space.
@@ -119,7 +124,7 @@ impl Random {
     }
 
     fn below(&mut self, end: u32) -> u32 {
-        (u64::from(self.next()) * u64::from(end) >> 32) as u32
+        ((u64::from(self.next()) * u64::from(end)) >> 32) as u32
     }
 
     /// An address between 1.0.0.0 and 223.255.255.255, but none in 10.0.0.0/8 or 127.0.0.0/8.

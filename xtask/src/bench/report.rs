@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     cases::Goal,
+    changes,
     samples::{Spread, Summary},
 };
 
@@ -29,8 +30,10 @@ pub(super) struct Line {
 
 /// Everything that was measured, and how.
 pub(super) struct Report {
-    /// The cases.
+    /// What each packet costs.
     pub(super) lines: Vec<Line>,
+    /// What each change of policy costs.
+    pub(super) changes: Vec<changes::Line>,
     /// Loads of each program.
     pub(super) loads: usize,
     /// Rounds of each load.
@@ -83,12 +86,10 @@ impl Line {
 
     fn json(&self, all: &[Self]) -> Value {
         let Summary { net, ratio } = &self.summary;
-        let spread =
-            |Spread { median, least, most }: &Spread| json!({ "median": median, "min": least, "max": most });
         json!({
             "case": self.name,
-            "net_ns": spread(net),
-            "ratio_to_mac_swap": spread(ratio),
+            "net_ns": net.json(),
+            "ratio_to_mac_swap": ratio.json(),
             "steady": is_steady(&self.summary.ratio, self.many),
             "goal": self.goal.map(|goal| json!({
                 "net_ns": goal.net.is_finite().then_some(goal.net),
@@ -110,6 +111,7 @@ impl Report {
             "sources": self.sources,
             "empty_ns": self.empty,
             "cases": self.lines.iter().map(|line| line.json(&self.lines)).collect::<Vec<_>>(),
+            "changes": self.changes.iter().map(changes::Line::json).collect::<Vec<_>>(),
         })
     }
 }
@@ -153,7 +155,7 @@ impl fmt::Display for Report {
                 tolerance(true) * 100.0
             )?;
         }
-        Ok(())
+        write!(f, "\n{}", changes::Listing(&self.changes))
     }
 }
 
@@ -175,6 +177,7 @@ mod tests {
                 line("echo", 5.5, [1.1, 1.15, 1.19], goal),
                 line("slow echo", 9.0, [1.2, 1.3, 1.5], goal),
             ],
+            changes: Vec::new(),
             loads: 5,
             rounds: 7,
             sources: 1,

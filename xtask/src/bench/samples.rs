@@ -1,5 +1,7 @@
 //! Statistics: samples become figures that hold although the machine's speed drifts.
 
+use serde_json::{Value, json};
+
 /// One round: nanoseconds a packet of the empty program, the MAC swap and the program under test, taken in the
 /// order empty, swap, program, swap, empty. What drifts evenly hits a program and the mean of its two references
 /// alike.
@@ -67,12 +69,19 @@ impl Figures {
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
+    /// The spread of some values.
+    pub(super) fn of(values: impl Iterator<Item = f64> + Clone) -> Self {
         Self {
             median: median(values.clone()),
             least: values.clone().fold(f64::INFINITY, f64::min),
             most: values.fold(f64::NEG_INFINITY, f64::max),
         }
+    }
+
+    /// As JSON.
+    pub(super) fn json(&self) -> Value {
+        let Self { median, least, most } = self;
+        json!({ "median": median, "min": least, "max": most })
     }
 
     /// How far a value is from the median at most, as a part of the median.
