@@ -26,6 +26,10 @@ pub struct Config {
     pub dynamic: u8,
     /// Zeros.
     pub reserved: [u8; 3],
+    /// The last byte of all tables at which a value may begin: 64 before their end, because none is longer.
+    pub tables_last: u32,
+    /// The byte at which the entries begin.
+    pub entries: u32,
     /// IPv6 tables: of sources, then of destinations.
     pub tables6: [Table6Config; 2],
     /// How many errors `reject` may send, to one source and in all; in ticks of [`crate::errors`].
@@ -38,6 +42,10 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Table6Config {
+    /// The byte at which the index begins.
+    pub index: u32,
+    /// The byte at which the ranges begin.
+    pub ranges: u32,
     /// Number of lines in the index, minus one; the number is a power of two.
     pub index_mask: u32,
     /// Number of ranges that hold where the index knows nothing; they stand first.
@@ -46,7 +54,8 @@ pub struct Table6Config {
 
 /// What the access list of one family needs: how far a packet has to be looked at, and where in the tables the family begins.
 ///
-/// `source` is the source's value, or 0 without `sources`; `class` is the destination's class. The decisions are
+/// `source` is the source's value, or 0 without `sources`; `class` is the destination's class. Decisions (8 bytes), blocks and pairs
+/// (4 bytes) are counted from the beginning of all tables. The decisions are
 /// - of rules that name no destination: `by_source + (source << kind_bits) + kind`;
 /// - of rules that name a destination alone, with `destinations`: `by_destination + (class << kind_bits) + kind`;
 /// - of rules that name both, with `blocks`: `by_pair + (pair << kind_bits) + kind`. If there is one block to a source, the pair is
@@ -80,7 +89,7 @@ pub struct AclConfig {
 // SAFETY: integers and arrays of integers alone; the assertion below leaves no room for padding.
 unsafe impl Plain for Config {}
 
-const _: () = assert!(size_of::<Config>() == 128);
+const _: () = assert!(size_of::<Config>() == 152);
 
 impl AclConfig {
     /// No rules.
@@ -126,7 +135,9 @@ impl Config {
         source4: 0,
         dynamic: 0,
         reserved: [0; 3],
-        tables6: [Table6Config { index_mask: 0, fallback_count: 0 }; 2],
+        tables_last: 0,
+        entries: 0,
+        tables6: [Table6Config { index: 0, ranges: 0, index_mask: 0, fallback_count: 0 }; 2],
         errors: [Fill { interval: 1, burst: 1 }; 2],
         acl: [AclConfig::NONE; 2],
     };

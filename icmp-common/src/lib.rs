@@ -57,4 +57,12 @@ pub unsafe trait Plain: Copy + 'static {
         // SAFETY: by the contract of this trait every byte is initialised, and bytes have alignment 1.
         unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
     }
+
+    /// The value that begins at a byte of some values; `None` if they end before it does, or if it is not aligned there.
+    fn at<T: Plain>(values: &[T], byte: usize) -> Option<&Self> {
+        let bytes = T::bytes(values).get(byte..)?.get(..size_of::<Self>())?;
+        let place = bytes.as_ptr().cast::<Self>();
+        // SAFETY: inside the slice and aligned; by the contract of this trait any bytes are a value.
+        place.is_aligned().then(|| unsafe { &*place })
+    }
 }

@@ -1,5 +1,8 @@
 //! The layout of the tables that a policy becomes: what an address is, and which rule decides about a packet.
 //!
+//! All that has no fixed size stands one after the other in one map, whose size is the policy's, and is found by the number of the
+//! byte at which it begins; the rest is frozen read-only data, of which a cell is one load away.
+//!
 //! They are filled before the program is loaded and not changed while it runs; new contents are a new program.
 //! `icmp-userspace/src/policy/compile/` writes them, `icmp-ebpf/src/classify.rs` reads them. What a policy does not need,
 //! [`crate::config::AclConfig`] says, and the kernel's verifier drops.
@@ -130,7 +133,7 @@ pub const fn host_slot6(address: [u64; 2]) -> usize {
 /// The root of an IPv4 table: a cell for each first 16 bits of an address, in host order.
 ///
 /// A cell is the value of all its addresses, or, with [`LINES`] set, the number of the first line of its ranges (the
-/// lower 26 bits) and the binary logarithm of the number of lines (5 bits above those).
+/// lower 26 bits; from the beginning of all tables) and the binary logarithm of the number of lines (5 bits above those).
 pub type Root4 = [u32; 1 << 16];
 /// Set in a cell of the root that names lines of ranges instead of a value.
 pub const LINES: u32 = 1 << 31;
@@ -140,7 +143,7 @@ pub const LINE_BITS: u32 = 26;
 pub const LINE_STEPS: u32 = 12;
 
 /// Ranges in one line.
-pub const LINE: usize = 16;
+pub const RANGES: usize = 16;
 
 /// A cache line of ranges of IPv4 addresses with the same first 16 bits: each one's start, the last 16 bits of its
 /// first address, in the upper half; its value in the lower. What is free at the end repeats the last range.
@@ -148,7 +151,7 @@ pub const LINE: usize = 16;
 #[repr(C)]
 pub struct Ranges4 {
     /// The ranges, by rising start.
-    pub ranges: [u32; LINE],
+    pub ranges: [u32; RANGES],
 }
 
 /// Most ranges that the addresses with the same first 32 bits may fall into.
@@ -164,7 +167,7 @@ const _: () = assert!(1 << RUN6_STEPS == MAX_RUN6);
 pub struct Cell6 {
     /// The first 32 bits of the addresses that it speaks of, in host order.
     pub key: u32,
-    /// Its first range's place.
+    /// The place of its first range among the table's.
     pub first: u32,
     /// How many ranges it has.
     pub count: u32,
@@ -207,27 +210,13 @@ pub type Kinds = [[u16; 1 << 16]; 2];
 /// The kind of fragments other than the first: type and code are not known.
 pub const FRAGMENT: u32 = 0;
 
-/// 16 cells: one cache line. Blocks by source, or pairs by block and destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Cells {
-    /// The cells.
-    pub cells: [u32; LINE],
-}
+/// Bytes of a cache line, at which every table begins.
+pub const CACHE_LINE: usize = 64;
+/// 64 bytes of all tables together.
+pub type Line = [u64; CACHE_LINE / 8];
 
 /// Destination classes whose pairs stand side by side.
 pub const BLOCK: u32 = 64;
-
-/// Eight decisions: one cache line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Decisions {
-    /// The [`Decision`]s.
-    pub cells: [Decision; DECISIONS],
-}
-
-/// Decisions in a line.
-pub const DECISIONS: usize = 8;
 
 /// What the first matching rule among some says: its place among all rules in the upper half, so that the least of several
 /// decisions is that of the first rule, and below it an [`Outcome`], or, with [`CONDITION`] set, the number of an [`Entry`].
@@ -400,16 +389,18 @@ unsafe impl Plain for Hosts {}
 // SAFETY: as above.
 unsafe impl Plain for Ranges4 {}
 // SAFETY: as above.
-unsafe impl Plain for Cells {}
-// SAFETY: as above.
-unsafe impl Plain for Decisions {}
+unsafe impl Plain for Decision {}
 // SAFETY: as above.
 unsafe impl Plain for Entry {}
 // SAFETY: an array of integers.
 unsafe impl Plain for Root4 {}
 // SAFETY: arrays of integers.
 unsafe impl Plain for Kinds {}
+// SAFETY: an array of integers.
+unsafe impl Plain for Line {}
+// SAFETY: an integer.
+unsafe impl Plain for u32 {}
 
 const _: () = assert!(size_of::<Line6>() == 64 && size_of::<Range6>() == 24);
-const _: () = assert!(size_of::<Ranges4>() == 64 && size_of::<Cells>() == 64 && size_of::<Decisions>() == 64);
+const _: () = assert!(size_of::<Ranges4>() == CACHE_LINE && size_of::<Line>() == CACHE_LINE);
 const _: () = assert!(size_of::<Hosts>() == 6 << 10 && size_of::<Entry>() == 24);

@@ -5,11 +5,11 @@
 
 use icmp_common::{
     Family,
-    config::{AclConfig, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES},
+    config::{AclConfig, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, Table6Config},
     dynamic::{DYNAMIC_SETS, Membership, Until},
     tables::{
-        BLOCK, Cells, DECISIONS, Decision, Destination, DestinationCell, Entry, FRAGMENT, LINE, LINE_BITS,
-        LINE_STEPS, LINES, MAX_ENTRIES, MAX_RUN6, RUN6_STEPS, Ruling, host_slot4, host_slot6, line6,
+        BLOCK, Decision, Destination, DestinationCell, Entry, FRAGMENT, LINE_BITS, LINE_STEPS, LINES, Line6,
+        MAX_ENTRIES, MAX_RUN6, RANGES, RUN6_STEPS, Range6, Ranges4, Ruling, host_slot4, host_slot6, line6,
     },
     wire::{
         Wire,
@@ -126,10 +126,10 @@ fn look_up<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize
         let mut block = source;
         if blocks != 1 {
             let cell = acl::<Ip, _, _>(state, |acl| &acl.rows) + source * blocks + class / BLOCK;
-            block = cell_of(state.rows(cell / LINE as u32), cell);
+            block = cell_of(state, cell);
         }
         let cell = acl::<Ip, _, _>(state, |acl| &acl.pairs) + block * BLOCK + class % BLOCK;
-        let pair = cell_of(state.pairs(cell / LINE as u32), cell);
+        let pair = cell_of(state, cell);
         // Pair 0: no rule names both this source and this destination. That is so for most.
         if pair != 0 {
             let number = acl::<Ip, _, _>(state, |acl| &acl.by_pair) + (pair << kind_bits) + kind;
@@ -139,18 +139,16 @@ fn look_up<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize
     found
 }
 
-/// The cell with this number, in its line.
+/// The block or pair with this number.
 #[inline(always)]
-fn cell_of(line: Option<&Cells>, number: u32) -> u32 {
-    line.map_or(0, |line| line.cells[number as usize % LINE])
+fn cell_of<S: State>(state: &S, number: u32) -> u32 {
+    state.table(number * size_of::<u32>() as u32).copied().unwrap_or(0)
 }
 
 /// The decision with this number.
 #[inline(always)]
 fn decision<S: State>(state: &S, number: u32) -> Decision {
-    state
-        .decisions(number / DECISIONS as u32)
-        .map_or(Decision::NONE, |line| line.cells[number as usize % DECISIONS])
+    state.table(number * size_of::<Decision>() as u32).copied().unwrap_or(Decision::NONE)
 }
 
 /// What conditions of rules are about, besides addresses and kind. Whole words, so that it can be handed over as such.
@@ -198,17 +196,14 @@ fn members<S: State>(state: &S, membership: &Membership) -> u64 {
     sets
 }
 
-/// The decision that remains of one with conditions, and of those that come next where they do not hold. `entry_of` gives the
-/// entries; it is [`State::settle`] that is called.
+/// The decision that remains of one with conditions, and of those that come next where they do not hold. It is [`State::settle`]
+/// that is called.
 #[inline(always)]
-pub(crate) fn settle<'a>(
-    mut decision: Decision,
-    facts: Facts,
-    entry_of: impl Fn(u32) -> Option<&'a Entry>,
-) -> Decision {
+pub(crate) fn settle<S: State>(state: &S, mut decision: Decision, facts: Facts) -> Decision {
+    let entries = state.setting(|config| &config.entries);
     for _ in 0..MAX_ENTRIES {
         let Some(number) = decision.entry() else { return decision };
-        let Some(entry) = entry_of(number) else { break };
+        let Some(entry) = state.table::<Entry>(entries + number * size_of::<Entry>() as u32) else { break };
         if satisfies(facts, entry) {
             return decision.with(entry.outcome);
         }
@@ -271,19 +266,24 @@ fn value4<S: State>(state: &S, side: Side, address: u32) -> Option<u32> {
         if half == 0 {
             break;
         }
-        if state.ranges4(side, line + half)?.ranges[0] <= most {
+        if ranges4(state, line + half)?.ranges[0] <= most {
             line += half;
         }
         half >>= 1;
     }
-    let ranges = &state.ranges4(side, line)?.ranges;
+    let ranges = &ranges4(state, line)?.ranges;
     let mut place = 0;
     for half in [8, 4, 2, 1] {
-        if ranges[(place + half) % LINE] <= most {
+        if ranges[(place + half) % RANGES] <= most {
             place += half;
         }
     }
-    Some(ranges[place % LINE] & 0xffff)
+    Some(ranges[place % RANGES] & 0xffff)
+}
+
+#[inline(always)]
+fn ranges4<S: State>(state: &S, line: u32) -> Option<&Ranges4> {
+    state.table(line * size_of::<Ranges4>() as u32)
 }
 
 /// What an IPv6 destination is.
@@ -302,10 +302,11 @@ pub(crate) fn destination6<S: State>(state: &S, address: Halves) -> DestinationC
 #[inline(always)]
 fn value6<S: State>(state: &S, side: Side, address: Address6) -> Option<u32> {
     let key = (address.high >> 32) as u32;
-    let line =
-        state.index6(side, line6(key, state.setting(|config| &config.tables6[side as usize].index_mask)))?;
+    let line = line6(key, table6(state, side, |table| &table.index_mask));
+    let index = table6(state, side, |table| &table.index);
+    let line = state.table::<Line6>(index + line * size_of::<Line6>() as u32)?;
     let mut first = 0;
-    let mut count = state.setting(|config| &config.tables6[side as usize].fallback_count);
+    let mut count = table6(state, side, |table| &table.fallback_count);
     for cell in &line.cells {
         if cell.key == key && cell.count != 0 {
             (first, count) = (cell.first, cell.count);
@@ -320,14 +321,25 @@ fn value6<S: State>(state: &S, side: Side, address: Address6) -> Option<u32> {
             break;
         }
         let half = count / 2;
-        let middle = state.range6(side, first + half)?;
+        let middle = range6(state, side, first + half)?;
         let start = Address6 { high: middle.start_high, low: middle.start_low };
         if start <= address {
             first += half;
         }
         count -= half;
     }
-    Some(state.range6(side, first)?.value)
+    Some(range6(state, side, first)?.value)
+}
+
+#[inline(always)]
+fn range6<S: State>(state: &S, side: Side, place: u32) -> Option<&Range6> {
+    state.table(table6(state, side, |table| &table.ranges) + place * size_of::<Range6>() as u32)
+}
+
+/// A setting of an IPv6 table.
+#[inline(always)]
+fn table6<S: State>(state: &S, side: Side, field: impl FnOnce(&Table6Config) -> &u32) -> u32 {
+    state.setting(|config| field(&config.tables6[side as usize]))
 }
 
 impl Classifiable for Ipv4 {

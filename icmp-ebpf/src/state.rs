@@ -1,11 +1,11 @@
 //! What the data path knows and remembers besides the frame: settings, tables, counters, buckets, the routing table.
 
 use icmp_common::{
-    Family,
+    Family, Plain,
     config::Config,
     counters::Slot,
     dynamic::Membership,
-    tables::{Cells, Decision, Decisions, Entry, Line6, Range6, Ranges4},
+    tables::Decision,
     wire::{ethernet::MacParts, ipv6::Halves},
 };
 
@@ -29,23 +29,14 @@ pub trait State {
 
     /// A cell of the root of an IPv4 table; see [`icmp_common::tables::Root4`].
     fn root4(&self, side: Side, begin: u16) -> u32;
-    /// A line of ranges of an IPv4 table.
-    fn ranges4(&self, side: Side, line: u32) -> Option<&Ranges4>;
-    /// A line of the index of an IPv6 table.
-    fn index6(&self, side: Side, line: u32) -> Option<&Line6>;
-    /// A range of an IPv6 table.
-    fn range6(&self, side: Side, place: u32) -> Option<&Range6>;
-    /// A line of the rows.
-    fn rows(&self, line: u32) -> Option<&Cells>;
-    /// A line of the pairs.
-    fn pairs(&self, line: u32) -> Option<&Cells>;
-    /// A line of the decisions.
-    fn decisions(&self, line: u32) -> Option<&Decisions>;
-    /// A rule with further conditions.
-    fn entry(&self, number: u32) -> Option<&Entry>;
+    /// The value that begins at a byte of the tables; `None` behind their end. It takes 64 bytes at most.
+    fn table<T: Plain>(&self, byte: u32) -> Option<&T>;
     /// The decision that remains of one with conditions, and of those that come next where they do not hold.
-    fn settle(&self, decision: Decision, facts: Facts) -> Decision {
-        settle(decision, facts, |number| self.entry(number))
+    fn settle(&self, decision: Decision, facts: Facts) -> Decision
+    where
+        Self: Sized,
+    {
+        settle(self, decision, facts)
     }
     /// What dynamic sets the longest prefix around an IPv4 address, in network order, belongs to, if there is one.
     fn membership4(&self, address: [u8; 4]) -> Option<&Membership>;

@@ -138,7 +138,7 @@ fn whole(length: usize, size: usize) -> usize {
 /// Without this it drops later bounds checks that follow from a length it has seen checked. They do follow, but
 /// the verifier only believes in checks against constants.
 #[inline(always)]
-fn hidden(mut number: usize) -> usize {
+pub(super) fn hidden(mut number: usize) -> usize {
     // A move to itself: without any instruction, two lines of debug information would share one place, which
     // the kernel refuses.
     // SAFETY: it changes nothing.

@@ -8,13 +8,13 @@ use aya_ebpf::{
     helpers::{bpf_fib_lookup, generated::bpf_ktime_get_coarse_ns},
 };
 use icmp_common::{
-    Family,
+    Family, Plain,
     bucket::{self, Fill, Line},
     config::Config,
     counters::{RULE_CHUNK, Slot},
     dynamic::Membership,
     errors::{ERROR_SECRET, ERROR_TOTAL, ERROR_TOTAL_TAG, error_ticks, place},
-    tables::{Cells, Decision, Decisions, Entry, HOST_SLOTS, Hosts, Kinds, Line6, Range6, Ranges4, Root4},
+    tables::{CACHE_LINE, Decision, HOST_SLOTS, Hosts, Kinds, Root4},
     wire::{
         ethernet::MacParts,
         ipv4,
@@ -22,10 +22,12 @@ use icmp_common::{
     },
 };
 
-use super::maps::{
-    Buckets, CONFIG, COUNTERS, DECISIONS, DST4_RANGES, DST4_ROOT, DST6_INDEX, DST6_RANGES, DYNAMIC4,
-    DYNAMIC6, ENTRIES, ERRORS, HOSTS, KINDS, PAIRS, ROWS, RULES, SRC4_RANGES, SRC4_ROOT, SRC6_INDEX,
-    SRC6_RANGES,
+use super::{
+    frame::hidden,
+    maps::{
+        Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, ERRORS, HOSTS, KINDS, RULES, SRC4_ROOT,
+        TABLES,
+    },
 };
 use crate::{Facts, NextHop, Route, Side, State, classify::settle};
 
@@ -109,47 +111,16 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn ranges4(&self, side: Side, line: u32) -> Option<&Ranges4> {
-        match side {
-            Side::Source => SRC4_RANGES.get(line),
-            Side::Destination => DST4_RANGES.get(line),
+    fn table<T: Plain>(&self, byte: u32) -> Option<&T> {
+        const { assert!(size_of::<T>() <= CACHE_LINE) };
+        if byte > self.setting(|config| &config.tables_last) {
+            return None;
         }
-    }
-
-    #[inline(always)]
-    fn index6(&self, side: Side, line: u32) -> Option<&Line6> {
-        match side {
-            Side::Source => SRC6_INDEX.get(line),
-            Side::Destination => DST6_INDEX.get(line),
-        }
-    }
-
-    #[inline(always)]
-    fn range6(&self, side: Side, place: u32) -> Option<&Range6> {
-        match side {
-            Side::Source => SRC6_RANGES.get(place),
-            Side::Destination => DST6_RANGES.get(place),
-        }
-    }
-
-    #[inline(always)]
-    fn rows(&self, line: u32) -> Option<&Cells> {
-        ROWS.get(line)
-    }
-
-    #[inline(always)]
-    fn pairs(&self, line: u32) -> Option<&Cells> {
-        PAIRS.get(line)
-    }
-
-    #[inline(always)]
-    fn decisions(&self, line: u32) -> Option<&Decisions> {
-        DECISIONS.get(line)
-    }
-
-    #[inline(always)]
-    fn entry(&self, number: u32) -> Option<&Entry> {
-        ENTRIES.get(number)
+        // Hidden, because the compiler takes the tables to be what the object file holds.
+        let tables = hidden(ptr::from_ref(&TABLES) as usize);
+        // SAFETY: the loader makes the tables so large that every value which begins up to `tables_last` ends within them, and
+        // does not change them while the program runs; any bytes are a `T`, and those that are read are aligned.
+        Some(unsafe { &*((tables + byte as usize) as *const T) })
     }
 
     #[inline(always)]
@@ -214,7 +185,7 @@ impl State for Maps {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn icmpctl_settle(decision: u64, packet: u64, sets: u64) -> u64 {
-    settle(Decision(decision), Facts { packet, sets }, |number| ENTRIES.get(number)).0
+    settle(&Maps::new(ptr::null_mut()), Decision(decision), Facts { packet, sets }).0
 }
 
 /// [`State::take_error`], a function of its own for the same reason; 1 if there was a token.

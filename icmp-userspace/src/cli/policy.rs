@@ -308,7 +308,7 @@ fn compile(loaded: &Loaded) -> anyhow::Result<()> {
     ];
     output::columns(&rows.map(|(what, count)| [what.to_owned(), count.to_string()]), &[1])?;
     output::line("")?;
-    let sizes = tables.sizes();
+    let sizes = tables.sizes;
     let total = sizes.iter().map(|(_, size)| size).sum();
     let kib = |size: usize| size.div_ceil(1 << 10).to_string();
     let mut rows = vec![["TABLE".to_owned(), "KIB".to_owned()]];

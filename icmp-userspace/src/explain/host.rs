@@ -6,19 +6,18 @@
 use std::{collections::HashMap, sync::atomic::AtomicU64};
 
 use icmp_common::{
-    Family,
+    Family, Plain,
     bucket::{self, CELLS},
     checksum,
     config::Config,
     counters::{Counters, Slot},
     dynamic::Membership,
     errors::{ERROR_TOTAL, ERROR_TOTAL_TAG, error_ticks, place},
-    tables::{Cells, Decisions, Entry, Line6, Range6, Ranges4},
     wire::{Wire, ipv6::Halves},
 };
 use icmp_ebpf::{Frame, MAX_SUM, NextHop, Route, Side, State, Verdict};
 
-use crate::policy::compile::{Table4, Table6, Tables};
+use crate::policy::compile::Tables;
 
 /// A frame in a vector.
 pub struct VecFrame(pub Vec<u8>);
@@ -106,20 +105,6 @@ impl<'a> HostState<'a> {
         (verdict, frame.0)
     }
 
-    const fn table4(&self, side: Side) -> &Table4 {
-        match side {
-            Side::Source => &self.tables.sources4,
-            Side::Destination => &self.tables.destinations4,
-        }
-    }
-
-    const fn table6(&self, side: Side) -> &Table6 {
-        match side {
-            Side::Source => &self.tables.sources6,
-            Side::Destination => &self.tables.destinations6,
-        }
-    }
-
     fn membership(&self, address: &[u8]) -> Option<&Membership> {
         self.members.iter().find(|(member, _)| member == address).map(|(_, membership)| membership)
     }
@@ -151,35 +136,11 @@ impl State for HostState<'_> {
     }
 
     fn root4(&self, side: Side, begin: u16) -> u32 {
-        self.table4(side).root[usize::from(begin)]
+        self.tables.roots4[side as usize][usize::from(begin)]
     }
 
-    fn ranges4(&self, side: Side, line: u32) -> Option<&Ranges4> {
-        self.table4(side).lines.get(line as usize)
-    }
-
-    fn index6(&self, side: Side, line: u32) -> Option<&Line6> {
-        self.table6(side).index.get(line as usize)
-    }
-
-    fn range6(&self, side: Side, place: u32) -> Option<&Range6> {
-        self.table6(side).ranges.get(place as usize)
-    }
-
-    fn rows(&self, line: u32) -> Option<&Cells> {
-        self.tables.rows.get(line as usize)
-    }
-
-    fn pairs(&self, line: u32) -> Option<&Cells> {
-        self.tables.pairs.get(line as usize)
-    }
-
-    fn decisions(&self, line: u32) -> Option<&Decisions> {
-        self.tables.decisions.get(line as usize)
-    }
-
-    fn entry(&self, number: u32) -> Option<&Entry> {
-        self.tables.entries.get(number as usize)
+    fn table<T: Plain>(&self, byte: u32) -> Option<&T> {
+        self.tables.image.get(byte)
     }
 
     fn membership4(&self, address: [u8; 4]) -> Option<&Membership> {

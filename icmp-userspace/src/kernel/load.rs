@@ -2,26 +2,30 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     path::{Path, PathBuf},
 };
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Map, MapData, MapError, MapType},
+    maps::{Array, Map, MapData, MapError, MapType},
     programs::{ProgramError, Xdp},
 };
 use icmp_common::{
     Plain,
+    bucket::CELLS,
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
     dynamic::{DYNAMIC_ENTRIES, Membership},
     errors::{ERROR_LINES, ERROR_SECRET},
-    tables::{Cells, Hosts, Kinds, LINE, Root4},
+    tables::{Hosts, Kinds, Root4},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
-use super::error::{Doing as _, Error};
+use super::{
+    error::{Doing as _, Error},
+    object,
+};
 use crate::policy::compile::Tables;
 
 /// A map that outlives the program, pinned: what has been counted, and what changes while the program runs.
@@ -80,7 +84,7 @@ pub static KEPT: [KeptMap; 5] = [
         pin: "errors",
         kind: MapType::Array,
         key: 4,
-        value: size_of::<Cells>() as u32,
+        value: size_of::<[u64; CELLS]>() as u32,
         entries: ERROR_LINES as u32,
     },
 ];
@@ -102,7 +106,9 @@ impl Program {
         let config = Config::bytes(std::slice::from_ref(&tables.config));
         let hosts = Hosts::bytes(std::slice::from_ref(&tables.hosts));
         let kinds = Kinds::bytes(std::slice::from_ref(&tables.kinds));
-        let filled = filled(tables);
+        let [sources4, destinations4] = &tables.roots4;
+        let image = tables.image.bytes();
+        let object = object::with_room(object, image.len())?;
         let mut loader = EbpfLoader::new();
         loader
             // The object has no relocations against the kernel's own types: its BTF need not be read.
@@ -110,25 +116,16 @@ impl Program {
             .override_global("CONFIG", config, true)
             .override_global("HOSTS", hosts, true)
             .override_global("KINDS", kinds, true)
-            .override_global("SRC4_ROOT", Root4::bytes(std::slice::from_ref(&tables.sources4.root)), true)
-            .override_global(
-                "DST4_ROOT",
-                Root4::bytes(std::slice::from_ref(&tables.destinations4.root)),
-                true,
-            );
-        for Filled { name, entries, .. } in &filled {
-            loader.map_max_entries(name, *entries);
-        }
+            .override_global("SRC4_ROOT", Root4::bytes(std::slice::from_ref(sources4)), true)
+            .override_global("DST4_ROOT", Root4::bytes(std::slice::from_ref(destinations4)), true)
+            .override_global(object::TABLES, image, true);
         for (name, path) in kept {
             loader.map_pin_path(name, path);
         }
         let mut program =
-            Self { object: loader.load(object).map_err(|error| load_failed(error, verifier_log))? };
-        for Filled { name, bytes, .. } in &filled {
-            program.fill(name, bytes)?;
-        }
+            Self { object: loader.load(&object).map_err(|error| load_failed(error, verifier_log))? };
         if kept.iter().all(|(name, _)| *name != "ERRORS") {
-            program.fill("ERRORS", Cells::bytes(&fresh_error_lines()?))?;
+            program.set_error_secret()?;
         }
         program.xdp()?.load().map_err(|error| program_failed(error, verifier_log))?;
         Ok(program)
@@ -171,59 +168,18 @@ impl Program {
         }
     }
 
-    /// Copies a table into its map through memory: a million cells are one copy, not a million system calls.
-    fn fill(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let doing = || format!("filling the map {name}");
-        let map = self.map(name)?;
-        let fd = map.fd().as_fd().as_raw_fd();
-        // SAFETY: the map is ours alone; no other process maps it, and the program is not loaded yet.
-        let mapped = unsafe { memmap2::MmapOptions::new().len(bytes.len()).map_mut(fd) };
-        let mut mapped = mapped.doing(doing)?;
-        mapped.copy_from_slice(bytes);
-        Ok(())
+    /// Gives the buckets for errors, which are all full as they are, a secret.
+    fn set_error_secret(&mut self) -> Result<(), Error> {
+        let mut secret = [0; size_of::<[u64; CELLS]>()];
+        getrandom(&mut secret, GetRandomFlags::empty())
+            .doing(|| "asking the kernel for random numbers".to_owned())?;
+        let (words, _) = secret.as_chunks();
+        let secret: [u64; CELLS] = std::array::from_fn(|word| u64::from_ne_bytes(words[word]));
+        let map = self.object.map_mut("ERRORS").ok_or_else(|| missing("ERRORS"))?;
+        let set =
+            Array::<_, [u64; CELLS]>::try_from(map).and_then(|mut lines| lines.set(ERROR_SECRET, secret, 0));
+        set.map_err(|error| Error::Load(chain(&error)))
     }
-}
-
-/// A table and the map that it fills.
-struct Filled<'a> {
-    name: &'static str,
-    entries: u32,
-    bytes: &'a [u8],
-}
-
-impl<'a> Filled<'a> {
-    fn new<T: Plain>(name: &'static str, values: &'a [T]) -> Self {
-        const { assert!(size_of::<T>().is_multiple_of(8), "array values are 8 bytes apart") };
-        Self { name, entries: values.len() as u32, bytes: T::bytes(values) }
-    }
-}
-
-/// All tables that fill maps.
-fn filled(tables: &Tables) -> [Filled<'_>; 10] {
-    [
-        Filled::new("SRC4_RANGES", &tables.sources4.lines),
-        Filled::new("DST4_RANGES", &tables.destinations4.lines),
-        Filled::new("SRC6_INDEX", &tables.sources6.index),
-        Filled::new("SRC6_RANGES", &tables.sources6.ranges),
-        Filled::new("DST6_INDEX", &tables.destinations6.index),
-        Filled::new("DST6_RANGES", &tables.destinations6.ranges),
-        Filled::new("ROWS", &tables.rows),
-        Filled::new("PAIRS", &tables.pairs),
-        Filled::new("DECISIONS", &tables.decisions),
-        Filled::new("ENTRIES", &tables.entries),
-    ]
-}
-
-/// The buckets for errors, all full, and a secret for them.
-fn fresh_error_lines() -> Result<Vec<Cells>, Error> {
-    let mut lines = vec![Cells { cells: [0; LINE] }; ERROR_LINES];
-    let mut secret = [0; size_of::<Cells>()];
-    getrandom(&mut secret, GetRandomFlags::empty())
-        .doing(|| "asking the kernel for random numbers".to_owned())?;
-    for (word, bytes) in lines[ERROR_SECRET as usize].cells.iter_mut().zip(secret.as_chunks().0) {
-        *word = u32::from_ne_bytes(*bytes);
-    }
-    Ok(lines)
 }
 
 fn missing(what: &str) -> Error {

@@ -9,6 +9,7 @@ pub mod listing;
 pub mod load;
 pub mod lock;
 pub mod namespace;
+mod object;
 pub mod pins;
 pub mod privileges;
 pub mod record;

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod classes;
+mod image;
 mod kinds;
 mod rules;
 mod served;
@@ -14,19 +15,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use icmp_common::{
     ABI_VERSION, Family,
     bucket::Fill,
-    config::{Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES},
+    config::{AclConfig, Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, Table6Config},
     errors::error_ticks,
-    tables::{Cells, DECISIONS, Decision, Decisions, Entry, Hosts, Kinds, LINE, Outcome, Ruling},
+    tables::{Decision, Entry, Hosts, Kinds, Root4},
     wire::{ethernet::Mac, ipv6::words},
 };
 use thiserror::Error;
 
 use super::{Policy, acl::ErrorRate, slots::Slots};
 use rules::Shared;
+use table4::Table4;
+use table6::Table6;
 
+pub use image::Image;
 pub use served::RESERVED;
-pub use table4::Table4;
-pub use table6::Table6;
 
 /// Most memory that the tables of one policy may take, in bytes.
 pub const MEMORY_BUDGET: usize = 256 << 20;
@@ -51,22 +53,12 @@ pub struct Tables {
     pub hosts: Box<Hosts>,
     /// Kinds of messages.
     pub kinds: Box<Kinds>,
-    /// IPv4 sources.
-    pub sources4: Table4,
-    /// IPv4 destinations.
-    pub destinations4: Table4,
-    /// IPv6 sources.
-    pub sources6: Table6,
-    /// IPv6 destinations.
-    pub destinations6: Table6,
-    /// Blocks of pairs by source value.
-    pub rows: Vec<Cells>,
-    /// Pairs by block and destination class.
-    pub pairs: Vec<Cells>,
-    /// What the rules say by source, by destination, by pair, and by kind.
-    pub decisions: Vec<Decisions>,
-    /// Rules with further conditions.
-    pub entries: Vec<Entry>,
+    /// Roots of the IPv4 tables: of sources, then of destinations.
+    pub roots4: [Box<Root4>; 2],
+    /// Everything else.
+    pub image: Image,
+    /// What all of it takes in the kernel, in bytes, by what it is for.
+    pub sizes: [(&'static str, usize); 6],
 }
 
 /// A policy whose tables would be larger than tables may be.
@@ -130,13 +122,42 @@ impl Tables {
         let v4 = rules::compile::<u32>(policy, slots, Family::Ipv4, served, &mut shared)?;
         let served = served::prefixes(respond, interface);
         let v6 = rules::compile::<u128>(policy, slots, Family::Ipv6, served, &mut shared)?;
-        let sources4 = if v4.config.sources == 0 { Table4::unused() } else { Table4::new(&v4.sources) };
-        let sources6 = if v6.config.sources == 0 {
-            Table6::unused()
-        } else {
-            Table6::new(&v6.sources).ok_or(TooLarge::Run6("sources"))?
-        };
+        let (v4_rules, v6_rules) = (v4.config, v6.config);
+        let sources4 = if v4_rules.sources == 0 { Table4::unused() } else { Table4::new(&v4.sources, 0) };
+        let destinations4 = Table4::new(&v4.destinations, sources4.lines.len() as u32);
+        let sources6 = if v6_rules.sources == 0 { Some(Table6::unused()) } else { Table6::new(&v6.sources) };
+        let sources6 = sources6.ok_or(TooLarge::Run6("sources"))?;
         let destinations6 = Table6::new(&v6.destinations).ok_or(TooLarge::Run6("destinations"))?;
+        let sizes = [
+            ("IPv4 sources", sources4.memory()),
+            ("IPv4 destinations", destinations4.memory()),
+            ("IPv6 sources", sources6.memory()),
+            ("IPv6 destinations", destinations6.memory()),
+            ("rules", shared.memory()),
+            ("types and codes", size_of::<Kinds>()),
+        ];
+        within_budget(&sizes)?;
+
+        let mut image = Image::new();
+        image.append(&sources4.lines);
+        image.append(&destinations4.lines);
+        let tables6 = [sources6, destinations6].map(|table| Table6Config {
+            index: image.append(&table.index),
+            ranges: image.append(&table.ranges),
+            ..table.config
+        });
+        let rows = image.append(&shared.rows) / size_of::<u32>() as u32;
+        let pairs = image.append(&shared.pairs) / size_of::<u32>() as u32;
+        let decisions = image.append(&shared.decisions) / size_of::<Decision>() as u32;
+        let entries = image.append(&shared.entries);
+        let acl = [v4_rules, v6_rules].map(|acl| AclConfig {
+            by_source: acl.by_source + decisions,
+            by_destination: acl.by_destination + decisions,
+            by_pair: acl.by_pair + decisions,
+            rows: acl.rows + rows,
+            pairs: acl.pairs + pairs,
+            ..acl
+        });
         let (source4, source6) = error_sources(interface);
         let depends = |set: fn(&Entry) -> u8, bit: u8| {
             if shared.entries.iter().any(|entry| set(entry) != Entry::ANY) { bit } else { 0 }
@@ -154,50 +175,29 @@ impl Tables {
             source4,
             dynamic,
             errors: [errors.per_source, errors.total].map(fill),
-            tables6: [sources6.config, destinations6.config],
-            acl: [v4.config, v6.config],
+            tables_last: image.finish(),
+            entries,
+            tables6,
+            acl,
             ..Config::UNSET
         };
-        if shared.entries.is_empty() {
-            shared.entries.push(Entry::new(Outcome::new(Ruling::Permit, 0)));
-        }
-        let tables = Self {
+        Ok(Self {
             config,
             hosts: Box::new(served::hosts(respond, interface, &v4.destinations, &v6.destinations)),
             kinds: both_kinds(&v4.kinds, &v6.kinds),
-            sources4,
-            destinations4: Table4::new(&v4.destinations),
-            sources6,
-            destinations6,
-            rows: cells(&shared.rows),
-            pairs: cells(&shared.pairs),
-            decisions: decisions(&shared.decisions),
-            entries: shared.entries,
-        };
-        tables.within_budget()
+            roots4: [sources4.root, destinations4.root],
+            image,
+            sizes,
+        })
     }
+}
 
-    fn within_budget(self) -> Result<Self, TooLarge> {
-        let sizes = self.sizes();
-        let needed = sizes.iter().map(|(_, size)| size).sum();
-        match sizes.into_iter().max_by_key(|(_, size)| *size) {
-            Some((what, _)) if needed > MEMORY_BUDGET => Err(TooLarge::Memory { needed, what }),
-            _ => Ok(self),
-        }
-    }
-
-    /// What they take in the kernel, in bytes, by what it is for.
-    #[must_use]
-    pub fn sizes(&self) -> [(&'static str, usize); 6] {
-        let rules = size_of_val(&*self.rows) + size_of_val(&*self.pairs) + size_of_val(&*self.decisions);
-        [
-            ("IPv4 sources", self.sources4.memory()),
-            ("IPv4 destinations", self.destinations4.memory()),
-            ("IPv6 sources", self.sources6.memory()),
-            ("IPv6 destinations", self.destinations6.memory()),
-            ("rules", rules + size_of_val(&*self.entries)),
-            ("types and codes", size_of::<Kinds>()),
-        ]
+/// Whether tables of these sizes, by what they are for, may be made.
+fn within_budget(sizes: &[(&'static str, usize)]) -> Result<(), TooLarge> {
+    let needed = sizes.iter().map(|(_, size)| size).sum();
+    match sizes.iter().max_by_key(|(_, size)| *size) {
+        Some((what, _)) if needed > MEMORY_BUDGET => Err(TooLarge::Memory { needed, what }),
+        _ => Ok(()),
     }
 }
 
@@ -223,32 +223,6 @@ fn error_sources(interface: &Interface) -> (u32, [u64; 2]) {
     (v4.map_or(0, |address| u32::from_ne_bytes(address.octets())), words([halves[0], halves[1]]))
 }
 
-/// Cells in lines; at least one line.
-fn cells(cells: &[u32]) -> Vec<Cells> {
-    let mut lines: Vec<_> = cells
-        .chunks(LINE)
-        .map(|part| {
-            let mut line = [0; LINE];
-            line[..part.len()].copy_from_slice(part);
-            Cells { cells: line }
-        })
-        .collect();
-    if lines.is_empty() {
-        lines.push(Cells { cells: [0; LINE] });
-    }
-    lines
-}
-
-/// Decisions in lines; at least one line.
-fn decisions(decisions: &[Decision]) -> Vec<Decisions> {
-    let line = |part: &[Decision]| {
-        let mut line = [Decision::NONE; DECISIONS];
-        line[..part.len()].copy_from_slice(part);
-        Decisions { cells: line }
-    };
-    if decisions.is_empty() { vec![line(&[])] } else { decisions.chunks(DECISIONS).map(line).collect() }
-}
-
 /// The kinds of both families, on the heap from the beginning.
 fn both_kinds(v4: &[u16], v6: &[u16]) -> Box<Kinds> {
     let mut kinds: Box<Kinds> = vec![[0_u16; 1 << 16]; 2].try_into().unwrap_or_else(|_| unreachable!());
@@ -261,7 +235,7 @@ fn both_kinds(v4: &[u16], v6: &[u16]) -> Box<Kinds> {
 mod tests {
     use super::*;
     use crate::policy::{Respond, prefix::Prefix};
-    use icmp_common::tables::LINES;
+    use icmp_common::tables::{CACHE_LINE, LINES, Line6, Range6};
 
     fn tables(prefixes: Vec<Prefix>) -> Result<Tables, TooLarge> {
         let policy = Policy { respond: Respond { prefixes, ..Respond::default() }, ..Policy::default() };
@@ -273,22 +247,26 @@ mod tests {
     fn short_prefixes_take_no_room() {
         let prefixes = ["192.0.0.0/16", "192.0.2.0/24", "192.0.2.1", "2001:db8::/32", "2001:db8:1::/64"];
         let tables = tables(prefixes.map(|text| text.parse().unwrap()).into()).unwrap();
-        assert!(tables.destinations4.root.iter().all(|cell| cell & LINES == 0));
+        assert!(tables.roots4[1].iter().all(|cell| cell & LINES == 0));
         // Fallback: ::, behind it, 2001:db8::/32, behind it, multicast. And a run for what begins like ::1.
-        let Table6 { config, ranges, .. } = tables.destinations6;
-        assert_eq!((config.fallback_count, ranges.len()), (5, 7));
+        let (_, size) = tables.sizes[3];
+        assert_eq!(tables.config.tables6[1].fallback_count, 5);
+        assert_eq!(size, size_of::<Line6>() + 7 * size_of::<Range6>());
     }
 
     #[test]
     fn a_host_takes_a_line() {
-        assert_eq!(tables(vec!["192.0.2.1".parse().unwrap()]).unwrap().destinations4.lines.len(), 2);
+        let with = |prefixes: &[&str]| {
+            tables(prefixes.iter().map(|text| text.parse().unwrap()).collect()).unwrap().sizes[1].1
+        };
+        assert_eq!(with(&["192.0.2.1"]) - with(&["192.0.0.0/16"]), CACHE_LINE);
     }
 
     #[test]
     fn refuses_what_takes_too_much_memory() {
         let hosts = (0..1_100_000_u128)
             .map(|number| Prefix::host(IpAddr::V6((0x2000_0000 << 96 | number << 1).into())));
-        let error = tables(hosts.collect()).map(|tables| tables.sizes()).unwrap_err();
+        let error = tables(hosts.collect()).map(|tables| tables.sizes).unwrap_err();
         assert_eq!(error, TooLarge::Run6("destinations"));
     }
 }

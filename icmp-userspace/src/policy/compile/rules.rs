@@ -44,6 +44,14 @@ pub(super) struct Shared {
     numbers: HashMap<Entry, u32>,
 }
 
+impl Shared {
+    /// What it takes in the kernel, in bytes.
+    pub(super) fn memory(&self) -> usize {
+        let cells = size_of_val(&*self.rows) + size_of_val(&*self.pairs);
+        cells + size_of_val(&*self.decisions) + size_of_val(&*self.entries)
+    }
+}
+
 /// What one family's rules become, besides what is shared.
 pub(super) struct FamilyRules<A> {
     pub(super) config: AclConfig,

@@ -1,26 +1,26 @@
 //! IPv4 ranges -> the table in which the packet path looks them up; [`icmp_common::tables`] has the layout.
 
-use icmp_common::tables::{LINE, LINE_BITS, LINES, Ranges4, Root4};
+use icmp_common::tables::{LINE_BITS, LINES, RANGES, Ranges4, Root4};
 
 use super::classes::{Ranges, begin};
 
 /// An IPv4 table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table4 {
+pub(super) struct Table4 {
     /// The root.
-    pub root: Box<Root4>,
-    /// The lines of ranges; at least one.
-    pub lines: Vec<Ranges4>,
+    pub(super) root: Box<Root4>,
+    /// The lines of ranges.
+    pub(super) lines: Vec<Ranges4>,
 }
 
 impl Table4 {
     /// Nothing, for a table that is not looked at.
     pub(super) fn unused() -> Self {
-        Self { root: zeros(), lines: vec![Ranges4 { ranges: [0; LINE] }] }
+        Self { root: zeros(), lines: Vec::new() }
     }
 
-    /// The table of `ranges`, whose values have 16 bits.
-    pub(super) fn new(ranges: &Ranges<u32, u32>) -> Self {
+    /// The table of `ranges`, whose values have 16 bits; `first_line` is the number that its first line will have.
+    pub(super) fn new(ranges: &Ranges<u32, u32>, first_line: u32) -> Self {
         let mut table = Self::unused();
         let mut rest = ranges.iter().copied().peekable();
         // What holds where the ranges of the next cell begin.
@@ -34,7 +34,7 @@ impl Table4 {
             }
             *cell = match *inside {
                 [(_, value)] => value,
-                _ => append(&mut table.lines, &inside),
+                _ => append(&mut table.lines, first_line, &inside),
             };
         }
         table
@@ -52,13 +52,13 @@ fn zeros() -> Box<Root4> {
 }
 
 /// Appends the lines of one cell of the root, a power of two, and returns the cell.
-fn append(lines: &mut Vec<Ranges4>, ranges: &[(u32, u32)]) -> u32 {
-    let first = lines.len() as u32;
-    let count = ranges.len().div_ceil(LINE).next_power_of_two();
+fn append(lines: &mut Vec<Ranges4>, first_line: u32, ranges: &[(u32, u32)]) -> u32 {
+    let first = first_line + lines.len() as u32;
+    let count = ranges.len().div_ceil(RANGES).next_power_of_two();
     let packed = |place: usize| ranges[place.min(ranges.len() - 1)];
     lines.extend((0..count).map(|line| {
         let ranges = std::array::from_fn(|place| {
-            let (start, value) = packed(line * LINE + place);
+            let (start, value) = packed(line * RANGES + place);
             start << 16 | value
         });
         Ranges4 { ranges }

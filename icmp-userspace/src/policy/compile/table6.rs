@@ -10,22 +10,24 @@ use super::{
     classes::{Ranges, begin},
 };
 
+/// Of a table that has no place yet.
+const UNPLACED: Table6Config = Table6Config { index: 0, ranges: 0, index_mask: 0, fallback_count: 0 };
+
 /// An IPv6 table.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table6 {
-    /// The index; a power of two of lines.
-    pub index: Vec<Line6>,
-    /// The ranges; at least one.
-    pub ranges: Vec<Range6>,
-    /// The numbers that belong to it.
-    pub config: Table6Config,
+pub(super) struct Table6 {
+    /// The index: a power of two of lines, or none.
+    pub(super) index: Vec<Line6>,
+    /// The ranges.
+    pub(super) ranges: Vec<Range6>,
+    /// The numbers that belong to it, but for the places of both.
+    pub(super) config: Table6Config,
 }
 
 impl Table6 {
     /// Nothing, for a table that is not looked at.
     pub(super) fn unused() -> Self {
-        let config = Table6Config { index_mask: 0, fallback_count: 1 };
-        Self { index: vec![Line6::default()], ranges: vec![Range6::default()], config }
+        Self { index: Vec::new(), ranges: Vec::new(), config: UNPLACED }
     }
 
     /// The table of `ranges`; `None` if it takes too much memory.
@@ -61,7 +63,7 @@ impl Table6 {
             cells.push(Cell6 { key: *key, first, count: append(&mut table, run)?, reserved: 0 });
         }
         let index = hashed(&cells)?;
-        let config = Table6Config { index_mask: index.len() as u32 - 1, fallback_count };
+        let config = Table6Config { index_mask: index.len() as u32 - 1, fallback_count, ..UNPLACED };
         Some(Self { index, ranges: table, config })
     }
 
