@@ -17,68 +17,110 @@ pub trait Line {
 /// Cells in a line.
 pub const CELLS: usize = 8;
 
+/// Nanoseconds of a tick. Times are no finer than the clock, the kernel's jiffies of 1 to 10 milliseconds; but what a token costs is.
+pub const TICK: u64 = 64;
+
 /// Bits of a time.
 const TIME_BITS: u32 = 40;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
+/// Most ticks that a bucket may take from empty to full, so that what lies ahead can be told from what is past.
+pub const MAX_SPAN: u64 = 1 << (TIME_BITS - 1);
 
-/// How fast a bucket fills.
+/// Where a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Fill {
-    /// Ticks until one more token is in it; at least 1.
-    pub interval: u32,
-    /// Tokens that it holds when it is full; at least 1.
-    pub burst: u32,
+pub struct Place {
+    /// The hash whose lower bits are the number of its line: as many as there are lines.
+    pub line: u32,
+    /// Its tag there: 24 bits, not 0.
+    pub tag: u32,
 }
 
-impl Fill {
-    /// Ticks from empty to full.
+impl Place {
+    /// The place of the bucket that a key stands for: two words, and a seed that belongs to what limits. Nobody who does not know the
+    /// secret can choose keys that share a line.
     #[inline(always)]
-    const fn span(self) -> u64 {
-        self.interval as u64 * self.burst as u64
+    #[must_use]
+    pub const fn new(key: [u64; 2], seed: u64, secret: [u64; 2]) -> Self {
+        // Multiply-shift (Dietzfelbinger et al., J. Algorithms 25, 1997), twice, so that all bits depend on all bits.
+        let hash =
+            (key[0] ^ seed).wrapping_add(key[1].wrapping_mul(secret[0] | 1)).wrapping_mul(secret[1] | 1);
+        let hash = (hash ^ hash >> 32).wrapping_mul(secret[0] | 1);
+        Self { line: (hash >> 32) as u32, tag: hash as u32 >> 8 | 1 }
     }
 }
 
-/// Takes a token out of the bucket with this tag (24 bits, not 0), if it has one; `now` is in ticks.
+/// How fast a bucket fills, and how much is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Ticks that bring the tokens that are asked for.
+    pub cost: u64,
+    /// Ticks from empty to full, at most [`MAX_SPAN`].
+    pub span: u64,
+    /// The longest span of all buckets in the table: what is further ahead than that is long past.
+    pub longest: u64,
+}
+
+/// What came of asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// The tokens are taken.
+    Yes,
+    /// The same, and a bucket that was not full has given way.
+    Evicting,
+    /// There are not enough.
+    No,
+}
+
+/// Takes tokens out of the bucket with this tag (24 bits, not 0), if it has them; `now` is in ticks.
 ///
 /// Several CPUs may do so at once: whoever loses a race has to look again, and gives up after a few rounds, which is to say that
-/// a token was not there.
+/// the tokens were not there.
 #[inline(always)]
 #[must_use]
-pub fn take<L: Line>(line: &L, tag: u32, fill: Fill, now: u64) -> bool {
-    const ROUNDS: usize = 3;
-    let tag = u64::from(tag) << TIME_BITS;
+pub fn take<L: Line>(line: &L, tag: u32, ask: Ask, now: u64) -> Taken {
+    const ROUNDS: usize = 4;
+    let tag = (tag as u64) << TIME_BITS;
     for _ in 0..ROUNDS {
-        let (place, found) = find(line, tag, fill, now);
-        let ahead = if found & !TIME_MASK == tag { ahead(found, now, fill) } else { 0 };
-        let then = ahead + u64::from(fill.interval);
-        if then > fill.span() {
-            return false;
+        let Found { place, cell, is_same } = find(line, tag, ask.longest, now);
+        let before = ahead(cell, now, ask.longest);
+        // Further ahead than this bucket can be: what is left of one with another rate.
+        let own = if is_same && before <= ask.span { before } else { 0 };
+        let then = own + ask.cost;
+        if then > ask.span {
+            return Taken::No;
         }
-        if line.exchange(place, found, tag | now.wrapping_add(then) & TIME_MASK) {
-            return true;
+        if line.exchange(place, cell, tag | now.wrapping_add(then) & TIME_MASK) {
+            return if is_same || before == 0 { Taken::Yes } else { Taken::Evicting };
         }
     }
-    false
+    Taken::No
 }
 
-/// The cell with a tag, or else the one that gives way to it: its place, and what is in it.
+/// A cell.
+struct Found {
+    place: usize,
+    cell: u64,
+    /// Whether it is the one that was looked for, and not one that gives way to it.
+    is_same: bool,
+}
+
+/// The cell with a tag, or else the one that gives way to it.
 #[inline(always)]
-fn find<L: Line>(line: &L, tag: u64, fill: Fill, now: u64) -> (usize, u64) {
+fn find<L: Line>(line: &L, tag: u64, longest: u64, now: u64) -> Found {
     for place in 0..CELLS {
         let cell = line.load(place);
         if cell & !TIME_MASK == tag {
-            return (place, cell);
+            return Found { place, cell, is_same: true };
         }
     }
     // By arithmetic instead of branches, of which the kernel's verifier would follow all combinations.
     let mut least = u64::MAX >> 1;
     for place in 0..CELLS {
-        let candidate = ahead(line.load(place), now, fill) << 3 | place as u64;
+        let candidate = ahead(line.load(place), now, longest) << 3 | place as u64;
         least = select(less(candidate, least), candidate, least);
     }
     let place = least as usize & (CELLS - 1);
-    (place, line.load(place))
+    Found { place, cell: line.load(place), is_same: false }
 }
 
 /// 1 if `one` is less than `other`, else 0. Both are less than 2^63.
@@ -105,12 +147,12 @@ impl Line for [core::sync::atomic::AtomicU64; CELLS] {
     }
 }
 
-/// How far ahead of `now` a cell's time is, in ticks: 0 if its bucket is full, or if it is further ahead than any bucket can be,
-/// which makes it stale.
+/// How far ahead of `now` a cell's time is, in ticks: 0 if its bucket is full, or if it is further ahead than any bucket can be:
+/// then it is so long past that it has come round.
 #[inline(always)]
-const fn ahead(cell: u64, now: u64, fill: Fill) -> u64 {
+const fn ahead(cell: u64, now: u64, longest: u64) -> u64 {
     let ahead = cell.wrapping_sub(now) & TIME_MASK;
-    ahead & less(ahead, fill.span() + 1).wrapping_neg()
+    ahead & less(ahead, longest + 1).wrapping_neg()
 }
 
 #[cfg(test)]
@@ -120,10 +162,14 @@ mod tests {
 
     type Line = [AtomicU64; CELLS];
 
-    const FILL: Fill = Fill { interval: 100, burst: 5 };
+    const ASK: Ask = Ask { cost: 100, span: 500, longest: 1000 };
+
+    fn takes(line: &Line, tag: u32, now: u64) -> bool {
+        take(line, tag, ASK, now) != Taken::No
+    }
 
     fn taken(line: &Line, tag: u32, times: impl Iterator<Item = u64>) -> usize {
-        times.filter(|now| take(line, tag, FILL, *now)).count()
+        times.filter(|now| takes(line, tag, *now)).count()
     }
 
     #[test]
@@ -142,10 +188,57 @@ mod tests {
         let line = Line::default();
         let mut passed = 0;
         for now in 0..10_000 {
-            passed += usize::from(take(&line, 1, FILL, now));
+            passed += usize::from(takes(&line, 1, now));
             // Each of these comes once.
-            assert!(take(&line, 2 + now as u32, FILL, now));
+            assert!(takes(&line, 2 + now as u32, now));
         }
         assert!((100..=110).contains(&passed), "{passed}");
+    }
+
+    #[test]
+    fn tells_when_a_bucket_that_is_not_full_gives_way() {
+        let line = Line::default();
+        for tag in 1..=8 {
+            assert_eq!(take(&line, tag, ASK, 50), Taken::Yes);
+        }
+        assert_eq!(take(&line, 9, ASK, 50), Taken::Evicting);
+        // A hundred ticks later all are full again.
+        assert_eq!(take(&line, 10, ASK, 150), Taken::Yes);
+    }
+
+    #[test]
+    fn what_is_left_of_a_longer_span_locks_nobody_out() {
+        let line = Line::default();
+        let long = Ask { cost: 900, span: 900, longest: 1000 };
+        assert_eq!(take(&line, 1, long, 0), Taken::Yes);
+        assert_eq!(taken(&line, 1, (0..50).map(|_| 1)), 5);
+    }
+
+    #[test]
+    fn what_has_come_round_gives_way() {
+        let line = Line::default();
+        // Used long ago: all these seem to lie ahead, further than any bucket can be.
+        for tag in 1..=8 {
+            assert!(takes(&line, tag, 0));
+        }
+        let now = (1 << TIME_BITS) - 100_000;
+        assert_eq!(take(&line, 9, ASK, now), Taken::Yes);
+        assert_eq!(taken(&line, 9, (0..50).map(|_| now)), 4);
+        assert_eq!(taken(&line, 1, (0..50).map(|_| now)), 5);
+    }
+
+    #[test]
+    fn places_are_spread() {
+        let secret = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+        const LINES: usize = 1 << 10;
+        for shift in [0, 8, 24, 32, 56] {
+            let mut lines = [0_u32; LINES];
+            for source in 0..64 * LINES as u64 {
+                let place = Place::new([source << shift, 0], 5, secret);
+                assert!((1..1 << 24).contains(&place.tag));
+                lines[place.line as usize % LINES] += 1;
+            }
+            assert!(lines.iter().all(|count| (20..140).contains(count)), "{shift}");
+        }
     }
 }

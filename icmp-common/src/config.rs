@@ -1,6 +1,6 @@
 //! The settings of a loaded program: frozen read-only data, on which the kernel's verifier prunes branches.
 
-use crate::{ABI_VERSION, Plain, bucket::Fill, wire::ethernet::MacParts};
+use crate::{ABI_VERSION, Plain, wire::ethernet::MacParts};
 
 /// Settings, written once before the program is loaded and never changed: new settings are a new program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,8 +32,22 @@ pub struct Config {
     pub entries: u32,
     /// IPv6 tables: of sources, then of destinations.
     pub tables6: [Table6Config; 2],
-    /// How many errors `reject` may send, to one source and in all; in ticks of [`crate::errors`].
-    pub errors: [Fill; 2],
+    /// The byte at which the rates begin.
+    pub rates: u32,
+    /// Number of the first [`crate::limits::Rate`] that limits the errors which `reject` sends.
+    pub error_rate: u32,
+    /// Lines of buckets, minus one; a power of two.
+    pub bucket_mask: u32,
+    /// Ticks of [`crate::bucket::TICK`] nanoseconds that a jiffy of this kernel takes.
+    pub jiffy: u32,
+    /// The longest span of any bucket.
+    pub longest_span: u64,
+    /// By which keys of buckets are hashed.
+    pub bucket_secret: [u64; 2],
+    /// The slot, among those of rules, that counts buckets which have given way before they were full.
+    pub evicted_slot: u32,
+    /// Zeros.
+    pub reserved2: u32,
     /// What the access list needs, by the number of the [`crate::Family`].
     pub acl: [AclConfig; 2],
 }
@@ -89,7 +103,7 @@ pub struct AclConfig {
 // SAFETY: integers and arrays of integers alone; the assertion below leaves no room for padding.
 unsafe impl Plain for Config {}
 
-const _: () = assert!(size_of::<Config>() == 152);
+const _: () = assert!(size_of::<Config>() == 184);
 
 impl AclConfig {
     /// No rules.
@@ -138,7 +152,14 @@ impl Config {
         tables_last: 0,
         entries: 0,
         tables6: [Table6Config { index: 0, ranges: 0, index_mask: 0, fallback_count: 0 }; 2],
-        errors: [Fill { interval: 1, burst: 1 }; 2],
+        rates: 0,
+        error_rate: 0,
+        bucket_mask: 0,
+        jiffy: 1,
+        longest_span: 0,
+        bucket_secret: [0; 2],
+        evicted_slot: 0,
+        reserved2: 0,
         acl: [AclConfig::NONE; 2],
     };
 }

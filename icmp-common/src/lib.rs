@@ -12,7 +12,7 @@ pub mod checksum;
 pub mod config;
 pub mod counters;
 pub mod dynamic;
-pub mod errors;
+pub mod limits;
 pub mod reason;
 pub mod tables;
 pub mod wire;

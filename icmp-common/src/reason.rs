@@ -15,13 +15,16 @@ pub enum Verdict {
     Deny,
     /// The same, and an ICMP error about it sent back out of the interface it came from.
     Reject,
+    /// Dropped, because it is over a limit.
+    Limit,
     /// Broken, and addressed to us: dropped, as the stack would have.
     Malformed,
 }
 
 impl Verdict {
     /// All verdicts, in the order in which listings show them.
-    pub const ALL: [Self; 5] = [Self::Answer, Self::Pass, Self::Deny, Self::Reject, Self::Malformed];
+    pub const ALL: [Self; 6] =
+        [Self::Answer, Self::Pass, Self::Deny, Self::Reject, Self::Limit, Self::Malformed];
 
     /// The past participle that listings and JSON use.
     #[must_use]
@@ -31,6 +34,7 @@ impl Verdict {
             Self::Answer => "answered",
             Self::Deny => "denied",
             Self::Reject => "rejected",
+            Self::Limit => "limited",
             Self::Malformed => "malformed",
         }
     }
@@ -122,4 +126,6 @@ reasons! {
     RejectedSilently = 20, Deny, "rejected-silently", "Rejected by a rule, but no error may be sent about it: dropped.";
     /// RFC 1812 4.3.2.8, RFC 4443 2.4 (f).
     RejectOverLimit = 21, Deny, "reject-over-limit", "Rejected by a rule, but more errors than are allowed have been sent: dropped.";
+    /// `limit`, and what is over it is not let through.
+    OverLimit = 22, Limit, "over-limit", "Over a limit of the access list: dropped.";
 }

@@ -282,10 +282,12 @@ pub enum Ruling {
     RejectHost = 3,
     /// The same with code 13.
     RejectCommunication = 4,
+    /// It goes on if it is within the rates of a limit: this number and those above it, by the first rate.
+    Limit = 5,
 }
 
 impl Ruling {
-    /// The ruling with this number. A number that is none, which no compiler of ours writes, permits.
+    /// The ruling with this number.
     #[inline(always)]
     #[must_use]
     pub const fn from_number(number: u32) -> Self {
@@ -294,10 +296,16 @@ impl Ruling {
             2 => Self::RejectNet,
             3 => Self::RejectHost,
             4 => Self::RejectCommunication,
-            _ => Self::Permit,
+            5.. => Self::Limit,
+            0 => Self::Permit,
         }
     }
 }
+
+/// The number of [`Ruling::Limit`] with the first of all rates.
+const FIRST_RATE: u32 = Ruling::Limit as u32;
+/// Most rates: an [`Outcome`] has 15 bits for such a number.
+pub const MOST_RATES: u32 = (1 << 15) - FIRST_RATE;
 
 /// A ruling, and the slot of the rule that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -311,11 +319,24 @@ impl Outcome {
         Self((ruling as u32) << 16 | slot)
     }
 
+    /// The ruling of a rule that limits, whose rates begin with that of the number `rate`.
+    #[must_use]
+    pub const fn limit(rate: u32, slot: u32) -> Self {
+        Self((FIRST_RATE + rate) << 16 | slot)
+    }
+
     /// The ruling.
     #[inline(always)]
     #[must_use]
     pub const fn ruling(self) -> Ruling {
         Ruling::from_number(self.0 >> 16)
+    }
+
+    /// The number of the first rate, if the ruling is to limit.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rate(self) -> u32 {
+        (self.0 >> 16).wrapping_sub(FIRST_RATE)
     }
 
     /// The rule's slot among the counters.

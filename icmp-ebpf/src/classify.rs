@@ -7,9 +7,11 @@ use icmp_common::{
     Family,
     config::{AclConfig, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, Table6Config},
     dynamic::{DYNAMIC_SETS, Membership, Until},
+    limits::Rate,
     tables::{
         BLOCK, Decision, Destination, DestinationCell, Entry, FRAGMENT, LINE_BITS, LINE_STEPS, LINES, Line6,
-        MAX_ENTRIES, MAX_RUN6, RANGES, RUN6_STEPS, Range6, Ranges4, Ruling, host_slot4, host_slot6, line6,
+        MAX_ENTRIES, MAX_RUN6, Outcome, RANGES, RUN6_STEPS, Range6, Ranges4, Ruling, host_slot4, host_slot6,
+        line6,
     },
     wire::{
         Wire,
@@ -40,13 +42,15 @@ pub(crate) trait Classifiable: Wire {
     fn dscp(&self) -> u8;
     /// Length of the IP packet, header included.
     fn packet_length(&self) -> usize;
+    /// The key of the bucket that it takes from by a rate.
+    fn limit_key(&self, rate: &Rate) -> [u64; 2];
     /// What dynamic sets its source or its destination is in, or was.
     fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership>;
 }
 
 /// What the rules say about a packet, and what its destination is, if they had to look.
 pub(crate) struct Classified {
-    pub(crate) ruling: Ruling,
+    pub(crate) outcome: Outcome,
     pub(crate) destination: Option<Destination>,
 }
 
@@ -59,7 +63,7 @@ pub(crate) fn classify<Ip: Classifiable, F: Frame, S: State>(
     message: Message,
 ) -> Classified {
     if acl::<Ip, _, _>(state, |acl| &acl.rules) == 0 {
-        return Classified { ruling: Ruling::Permit, destination: None };
+        return Classified { outcome: Outcome::new(Ruling::Permit, 0), destination: None };
     }
     let Found { mut decisions, destination } = look_up::<Ip, F, S>(frame, state, at, message);
     let conditional = decisions.iter().any(|decision| decision.entry().is_some());
@@ -74,7 +78,7 @@ pub(crate) fn classify<Ip: Classifiable, F: Frame, S: State>(
     let first = by_source.min(by_destination).min(by_pair);
     let outcome = first.outcome();
     state.count_rule(outcome.slot());
-    Classified { ruling: outcome.ruling(), destination }
+    Classified { outcome, destination }
 }
 
 /// A setting of the family's access list.
@@ -371,6 +375,12 @@ impl Classifiable for Ipv4 {
     }
 
     #[inline(always)]
+    fn limit_key(&self, rate: &Rate) -> [u64; 2] {
+        let address = if rate.is(Rate::DESTINATION) { self.destination } else { self.source };
+        [u64::from(u32::from_ne_bytes(address) & rate.mask4), 0]
+    }
+
+    #[inline(always)]
     fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership> {
         state.membership4(if side == Side::Source { self.source } else { self.destination })
     }
@@ -402,6 +412,12 @@ impl Classifiable for Ipv6 {
     #[inline(always)]
     fn packet_length(&self) -> usize {
         size_of::<Self>() + self.payload_length()
+    }
+
+    #[inline(always)]
+    fn limit_key(&self, rate: &Rate) -> [u64; 2] {
+        let [high, low] = words(if rate.is(Rate::DESTINATION) { self.destination } else { self.source });
+        [high & rate.mask6[0], low & rate.mask6[1]]
     }
 
     #[inline(always)]

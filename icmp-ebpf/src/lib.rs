@@ -14,6 +14,7 @@ mod count;
 mod frame;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
+mod limit;
 mod parse;
 mod reject;
 mod state;
@@ -81,7 +82,7 @@ impl End {
             Verdict::Answer => Self::ANSWER,
             Verdict::Pass => Self::PASS,
             // An error about a packet is only sent from `rare`.
-            Verdict::Deny | Verdict::Reject => Self::DENY,
+            Verdict::Deny | Verdict::Limit | Verdict::Reject => Self::DENY,
             Verdict::Malformed => Self::MALFORMED,
         }
     }
@@ -143,6 +144,15 @@ fn way<const IP: usize, F: Frame, S: State>(frame: &mut F, state: &mut S, ether_
     })
 }
 
+/// [`limit::is_within`] for either family.
+#[inline(always)]
+fn is_within<F: Frame, S: State>(frame: &F, state: &mut S, ip: usize, family: Family, rate: u32) -> bool {
+    match family {
+        Family::Ipv4 => limit::is_within::<Ipv4, F, S>(frame, state, ip, rate),
+        Family::Ipv6 => limit::is_within::<Ipv6, F, S>(frame, state, ip, rate),
+    }
+}
+
 /// What becomes of a message that is whole and stands directly behind the IP header; an error if it is rejected.
 #[inline(always)]
 fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
@@ -153,12 +163,19 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     let message = Message::new(packet.icmp.message());
     // classify: source, destination, type and code -> what the rules say.
     let classified = classify::<Ip, F, S>(frame, state, IP, message);
-    match classified.ruling {
-        // answer: echo requests to served addresses, in place.
-        Ruling::Permit => Ok(answer::<IP, Ip, F, S>(frame, state, classified.destination)),
-        Ruling::Deny => Ok(Reason::Denied),
-        ruling => Err(ruling),
+    match classified.outcome.ruling() {
+        Ruling::Permit => {}
+        // limit: the rule's rates.
+        Ruling::Limit => {
+            if !limit::is_within::<Ip, F, S>(frame, state, IP, classified.outcome.rate()) {
+                return Ok(Reason::OverLimit);
+            }
+        }
+        Ruling::Deny => return Ok(Reason::Denied),
+        ruling => return Err(ruling),
     }
+    // answer: echo requests to served addresses, in place.
+    Ok(answer::<IP, Ip, F, S>(frame, state, classified.destination))
 }
 
 /// What becomes of a packet that the stack is better at: it passes, unless the rules say otherwise. One that is broken and was
@@ -176,12 +193,16 @@ fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: 
         let reason = discard(frame, state);
         return count(state, family, reason);
     }
-    let classified = match family {
-        Family::Ipv4 => classify::<Ipv4, F, S>(frame, state, ip, parsed.message),
-        Family::Ipv6 => classify::<Ipv6, F, S>(frame, state, ip, parsed.message),
+    let outcome = match family {
+        Family::Ipv4 => classify::<Ipv4, F, S>(frame, state, ip, parsed.message).outcome,
+        Family::Ipv6 => classify::<Ipv6, F, S>(frame, state, ip, parsed.message).outcome,
     };
-    let reason = match classified.ruling {
+    let reason = match outcome.ruling() {
         Ruling::Permit => parsed.reason,
+        Ruling::Limit => match is_within(frame, state, ip, family, outcome.rate()) {
+            true => parsed.reason,
+            false => Reason::OverLimit,
+        },
         Ruling::Deny => Reason::Denied,
         ruling => reject(frame, state, ip, family, ruling),
     };

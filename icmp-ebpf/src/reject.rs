@@ -23,6 +23,7 @@ use crate::{
     Frame, NextHop, Route, State,
     answer::{by_fib, not_for_us},
     classify::{Classifiable, destination4, destination6},
+    limit::is_within,
     parse::{TAGGED, UNTAGGED},
 };
 
@@ -93,7 +94,7 @@ fn reject4<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, ruling: 
         destination: source,
     };
     let next_hop = next_hop(frame, state, ip, &route)?;
-    if !state.take_error(u64::from(from)) {
+    if !may_send::<Ipv4, F, S>(frame, state, ip) {
         return Some(Reason::RejectOverLimit);
     }
     put_before(frame, ip, BEFORE4, quoted, next_hop)?;
@@ -140,7 +141,7 @@ fn reject6<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize) -> Optio
     let quoted = length.min(MOST6 - BEFORE6);
     let route = Route::Ipv6 { total_length: (BEFORE6 + quoted) as u16, source: source6, destination: source };
     let next_hop = next_hop(frame, state, ip, &route)?;
-    if !state.take_error(u64::from_ne_bytes(source[0])) {
+    if !may_send::<Ipv6, F, S>(frame, state, ip) {
         return Some(Reason::RejectOverLimit);
     }
     put_before(frame, ip, BEFORE6, quoted, next_hop)?;
@@ -153,6 +154,13 @@ fn reject6<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize) -> Optio
     let pseudo_header = frame.read::<Ipv6>(ip)?.pseudo_header_sum();
     frame.write::<Icmp>(at)?.set_checksum(!checksum::fold(pseudo_header + sum));
     Some(Reason::Rejected)
+}
+
+/// Whether one more error may be sent to the packet's source, and one more in all.
+#[inline(always)]
+fn may_send<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &mut S, ip: usize) -> bool {
+    let rate = state.setting(|config| &config.error_rate);
+    is_within::<Ip, F, S>(frame, state, ip, rate)
 }
 
 /// The address from which errors about packets to others are sent.

@@ -2,6 +2,7 @@
 
 use icmp_common::{
     Family, Plain,
+    bucket::{Ask, Place, Taken},
     config::Config,
     counters::Slot,
     dynamic::Membership,
@@ -46,8 +47,12 @@ pub trait State {
     /// Nanoseconds of the monotonic clock, a few milliseconds late at most.
     fn now(&self) -> u64;
 
-    /// Takes a token for an error to a source, which the key stands for, and one of those for all; false if there is none left.
-    fn take_error(&mut self, source: u64) -> bool;
+    /// Takes tokens out of a bucket; see [`icmp_common::bucket`].
+    fn take(&mut self, place: Place, ask: Ask) -> Taken;
+    /// A purse of this CPU; see [`icmp_common::limits`].
+    fn purse(&mut self, number: u32) -> Option<&mut u64>;
+    /// A number that nobody can foresee.
+    fn random(&mut self) -> u32;
 
     /// Asks the routing table for the neighbour on this interface that a packet goes to, if it is known.
     fn next_hop(&mut self, route: &Route) -> Option<NextHop>;

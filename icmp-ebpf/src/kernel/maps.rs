@@ -15,7 +15,7 @@ use icmp_common::{
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
     dynamic::{DYNAMIC_ENTRIES, Membership},
-    errors::ERROR_LINES,
+    limits::Purses,
     tables::{CACHE_LINE, Hosts, Kinds, Line, Root4},
 };
 
@@ -53,9 +53,12 @@ pub static DYNAMIC4: LpmTrie<[u8; 4], Membership, { DYNAMIC_ENTRIES as usize }> 
 /// Dynamic sets of IPv6 addresses.
 #[btf_map]
 pub static DYNAMIC6: LpmTrie<[u8; 16], Membership, { DYNAMIC_ENTRIES as usize }> = LpmTrie::new();
-/// Token buckets for errors; [`icmp_common::errors`] has the layout.
+/// Token buckets; the loader sets their number. [`icmp_common::limits`] has the layout.
 #[btf_map]
-pub static ERRORS: Array<Buckets, ERROR_LINES, { BPF_F_MMAPABLE as usize }> = Array::new();
+pub static BUCKETS: Array<Buckets, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
+/// Tokens that this CPU has taken already. Not pinned: a new program begins without.
+#[btf_map]
+pub static PURSES: PerCpuArray<Purses, 1> = PerCpuArray::new();
 
 /// A line of token buckets. All CPUs change it at once.
 #[repr(C)]

@@ -5,15 +5,18 @@ use core::{arch::asm, mem::transmute, ptr};
 use aya_ebpf::{
     bindings::xdp_md,
     btf_maps::lpm_trie::Key,
-    helpers::{bpf_fib_lookup, generated::bpf_ktime_get_coarse_ns},
+    helpers::{
+        bpf_fib_lookup,
+        generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns},
+    },
 };
 use icmp_common::{
     Family, Plain,
-    bucket::{self, Fill, Line},
+    bucket::{self, Ask, Line, Place, Taken},
     config::Config,
     counters::{RULE_CHUNK, Slot},
     dynamic::Membership,
-    errors::{ERROR_SECRET, ERROR_TOTAL, ERROR_TOTAL_TAG, error_ticks, place},
+    limits,
     tables::{CACHE_LINE, Decision, HOST_SLOTS, Hosts, Kinds, Root4},
     wire::{
         ethernet::MacParts,
@@ -25,8 +28,8 @@ use icmp_common::{
 use super::{
     frame::hidden,
     maps::{
-        Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, ERRORS, HOSTS, KINDS, RULES, SRC4_ROOT,
-        TABLES,
+        BUCKETS, Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, HOSTS, KINDS, PURSES, RULES,
+        SRC4_ROOT, TABLES,
     },
 };
 use crate::{Facts, NextHop, Route, Side, State, classify::settle};
@@ -147,8 +150,26 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn take_error(&mut self, source: u64) -> bool {
-        icmpctl_take_error(source) != 0
+    fn take(&mut self, place: Place, ask: Ask) -> Taken {
+        // SAFETY: the helper takes nothing and changes nothing.
+        let now = unsafe { bpf_jiffies64() }.wrapping_mul(u64::from(self.setting(|config| &config.jiffy)));
+        match BUCKETS.get(place.line & self.setting(|config| &config.bucket_mask)) {
+            Some(line) => bucket::take(line, place.tag, ask, now),
+            None => Taken::No,
+        }
+    }
+
+    #[inline(always)]
+    fn purse(&mut self, number: u32) -> Option<&mut u64> {
+        let purses = PURSES.get_ptr_mut(0)?;
+        // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+        Some(unsafe { &mut (*purses).purses[number as usize % limits::PURSES] })
+    }
+
+    #[inline(always)]
+    fn random(&mut self) -> u32 {
+        // SAFETY: the helper takes nothing and changes nothing.
+        unsafe { bpf_get_prandom_u32() }
     }
 
     #[inline(always)]
@@ -186,27 +207,6 @@ impl State for Maps {
 #[inline(never)]
 extern "C" fn icmpctl_settle(decision: u64, packet: u64, sets: u64) -> u64 {
     settle(&Maps::new(ptr::null_mut()), Decision(decision), Facts { packet, sets }).0
-}
-
-/// [`State::take_error`], a function of its own for the same reason; 1 if there was a token.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn icmpctl_take_error(source: u64) -> u32 {
-    // SAFETY: the helper takes nothing and changes nothing.
-    let now = error_ticks(unsafe { bpf_ktime_get_coarse_ns() });
-    let Some(secret) = ERRORS.get(ERROR_SECRET) else { return 0 };
-    let place = place(source, [secret.load(0), secret.load(1)]);
-    let config = ptr::from_ref(&CONFIG).cast::<Config>();
-    let fill = |number: usize| Fill {
-        // SAFETY: within `CONFIG`.
-        interval: unsafe { frozen(&raw const (*config).errors[number].interval) },
-        // SAFETY: within `CONFIG`.
-        burst: unsafe { frozen(&raw const (*config).errors[number].burst) },
-    };
-    let (Some(line), Some(total)) = (ERRORS.get(place.line), ERRORS.get(ERROR_TOTAL)) else { return 0 };
-    let taken =
-        bucket::take(line, place.tag, fill(0), now) && bucket::take(total, ERROR_TOTAL_TAG, fill(1), now);
-    taken.into()
 }
 
 impl Line for Buckets {

@@ -7,12 +7,11 @@ use std::{collections::HashMap, sync::atomic::AtomicU64};
 
 use icmp_common::{
     Family, Plain,
-    bucket::{self, CELLS},
+    bucket::{self, Ask, CELLS, Place, TICK, Taken},
     checksum,
     config::Config,
     counters::{Counters, Slot},
     dynamic::Membership,
-    errors::{ERROR_TOTAL, ERROR_TOTAL_TAG, error_ticks, place},
     wire::{Wire, ipv6::Halves},
 };
 use icmp_ebpf::{Frame, MAX_SUM, NextHop, Route, Side, State, Verdict};
@@ -78,8 +77,11 @@ pub struct HostState<'a> {
     pub now: u64,
     /// Members of dynamic sets: an address of either family, in network order, and what it belongs to.
     pub members: Vec<(Vec<u8>, Membership)>,
-    /// Lines of buckets for errors, by their number; those that nobody has used yet are missing.
-    errors: HashMap<u32, [AtomicU64; CELLS]>,
+    /// Lines of buckets, by their number; those that nobody has used yet are missing.
+    buckets: HashMap<u32, [AtomicU64; CELLS]>,
+    /// Purses, by their number.
+    purses: HashMap<u32, u64>,
+    random: u32,
 }
 
 impl<'a> HostState<'a> {
@@ -94,7 +96,9 @@ impl<'a> HostState<'a> {
             rules: Vec::new(),
             now: 0,
             members: Vec::new(),
-            errors: HashMap::new(),
+            buckets: HashMap::new(),
+            purses: HashMap::new(),
+            random: 0,
         }
     }
 
@@ -155,13 +159,19 @@ impl State for HostState<'_> {
         self.now
     }
 
-    fn take_error(&mut self, source: u64) -> bool {
-        // Nobody attacks this table: its secret may be known.
-        let place = place(source, [0, 0x9e37_79b9_7f4a_7c15]);
-        let [per_source, total] = self.tables.config.errors;
-        let now = error_ticks(self.now);
-        let mut take = |line, tag, fill| bucket::take(self.errors.entry(line).or_default(), tag, fill, now);
-        take(place.line, place.tag, per_source) && take(ERROR_TOTAL, ERROR_TOTAL_TAG, total)
+    fn take(&mut self, place: Place, ask: Ask) -> Taken {
+        let line = self.buckets.entry(place.line & self.tables.config.bucket_mask).or_default();
+        bucket::take(line, place.tag, ask, self.now / TICK)
+    }
+
+    fn purse(&mut self, number: u32) -> Option<&mut u64> {
+        Some(self.purses.entry(number).or_default())
+    }
+
+    fn random(&mut self) -> u32 {
+        // Nobody attacks this: a step of a generator of Numerical Recipes, 7.1, will do.
+        self.random = self.random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.random >> 16
     }
 
     fn next_hop(&mut self, route: &Route) -> Option<NextHop> {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     attach::Site,
     error::{Doing as _, Error},
-    load::Program,
+    load::{BUCKETS, Program},
     lock::Lock,
     record::{Pending, Record, since_boot},
     sets::{Entries, Now},
@@ -90,7 +90,10 @@ impl<'a> Change<'a> {
         let running = self.must_run()?;
         let Site { interface, pins, files, state, link, .. } = &*self.site;
         let link = link.as_ref().ok_or_else(|| self.site.not_attached())?;
-        let kept = pins.kept()?;
+        let mut kept = pins.kept()?;
+        // A policy with more buckets, or fewer, begins with full ones.
+        let fit = !kept.is_empty() && pins.fit(new.tables.config.bucket_mask + 1)?;
+        kept.retain(|(name, _)| fit || *name != BUCKETS);
         let mut program = Program::load(new.object, new.tables, &kept, &files.verifier_log)?;
         let id = program.id()?;
         let replaced = (|| {
@@ -98,6 +101,8 @@ impl<'a> Change<'a> {
             if kept.is_empty() {
                 // Some were missing, and without them the others are worth nothing.
                 pins.pin_all(&program)?;
+            } else if !fit {
+                pins.pin_buckets(&program)?;
             }
             let others = if kept.is_empty() { &Slots::default() } else { &running.generation.slots };
             self.enforce_sets(&new.generation.slots, others)?;

@@ -13,14 +13,16 @@ use aya::{
 };
 use icmp_common::{
     Plain,
-    bucket::CELLS,
+    bucket::{CELLS, TICK},
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
     dynamic::{DYNAMIC_ENTRIES, Membership},
-    errors::{ERROR_LINES, ERROR_SECRET},
     tables::{Hosts, Kinds, Root4},
 };
-use rustix::rand::{GetRandomFlags, getrandom};
+use rustix::{
+    rand::{GetRandomFlags, getrandom},
+    time::{ClockId, clock_getres},
+};
 
 use super::{
     error::{Doing as _, Error},
@@ -41,9 +43,12 @@ pub struct KeptMap {
     pub key: u32,
     /// Size of a value in bytes.
     pub value: u32,
-    /// Most entries.
-    pub entries: u32,
+    /// Most entries; nothing where the policy says how many.
+    pub entries: Option<u32>,
 }
+
+/// The name of the map of buckets.
+pub(super) const BUCKETS: &str = "BUCKETS";
 
 /// All maps that outlive the program.
 pub static KEPT: [KeptMap; 5] = [
@@ -53,7 +58,7 @@ pub static KEPT: [KeptMap; 5] = [
         kind: MapType::PerCpuArray,
         key: 4,
         value: size_of::<Counters>() as u32,
-        entries: 1,
+        entries: Some(1),
     },
     KeptMap {
         name: "RULES",
@@ -61,7 +66,7 @@ pub static KEPT: [KeptMap; 5] = [
         kind: MapType::PerCpuArray,
         key: 4,
         value: size_of::<RuleCounters>() as u32,
-        entries: (RULE_SLOTS / RULE_CHUNK) as u32,
+        entries: Some((RULE_SLOTS / RULE_CHUNK) as u32),
     },
     KeptMap {
         name: "DYNAMIC4",
@@ -69,7 +74,7 @@ pub static KEPT: [KeptMap; 5] = [
         kind: MapType::LpmTrie,
         key: 4 + 4,
         value: size_of::<Membership>() as u32,
-        entries: DYNAMIC_ENTRIES,
+        entries: Some(DYNAMIC_ENTRIES),
     },
     KeptMap {
         name: "DYNAMIC6",
@@ -77,15 +82,15 @@ pub static KEPT: [KeptMap; 5] = [
         kind: MapType::LpmTrie,
         key: 4 + 16,
         value: size_of::<Membership>() as u32,
-        entries: DYNAMIC_ENTRIES,
+        entries: Some(DYNAMIC_ENTRIES),
     },
     KeptMap {
-        name: "ERRORS",
-        pin: "errors",
+        name: BUCKETS,
+        pin: "buckets",
         kind: MapType::Array,
         key: 4,
         value: size_of::<[u64; CELLS]>() as u32,
-        entries: ERROR_LINES as u32,
+        entries: None,
     },
 ];
 
@@ -103,7 +108,14 @@ impl Program {
         kept: &[(&str, PathBuf)],
         verifier_log: &Path,
     ) -> Result<Self, Error> {
-        let config = Config::bytes(std::slice::from_ref(&tables.config));
+        let buckets = kept.iter().find(|(name, _)| *name == BUCKETS);
+        let lines = tables.config.bucket_mask + 1;
+        let secret = match buckets {
+            Some((_, pin)) => secret_of(pin, lines)?,
+            None => new_secret()?,
+        };
+        let config = Config { bucket_secret: [secret[0], secret[1]], jiffy: jiffy(), ..tables.config };
+        let config = Config::bytes(std::slice::from_ref(&config));
         let hosts = Hosts::bytes(std::slice::from_ref(&tables.hosts));
         let kinds = Kinds::bytes(std::slice::from_ref(&tables.kinds));
         let [sources4, destinations4] = &tables.roots4;
@@ -119,13 +131,14 @@ impl Program {
             .override_global("SRC4_ROOT", Root4::bytes(std::slice::from_ref(sources4)), true)
             .override_global("DST4_ROOT", Root4::bytes(std::slice::from_ref(destinations4)), true)
             .override_global(object::TABLES, image, true);
+        loader.map_max_entries(BUCKETS, lines + 1);
         for (name, path) in kept {
             loader.map_pin_path(name, path);
         }
         let mut program =
             Self { object: loader.load(&object).map_err(|error| load_failed(error, verifier_log))? };
-        if kept.iter().all(|(name, _)| *name != "ERRORS") {
-            program.set_error_secret()?;
+        if buckets.is_none() {
+            program.keep_secret(lines, secret)?;
         }
         program.xdp()?.load().map_err(|error| program_failed(error, verifier_log))?;
         Ok(program)
@@ -168,18 +181,37 @@ impl Program {
         }
     }
 
-    /// Gives the buckets for errors, which are all full as they are, a secret.
-    fn set_error_secret(&mut self) -> Result<(), Error> {
-        let mut secret = [0; size_of::<[u64; CELLS]>()];
-        getrandom(&mut secret, GetRandomFlags::empty())
-            .doing(|| "asking the kernel for random numbers".to_owned())?;
-        let (words, _) = secret.as_chunks();
-        let secret: [u64; CELLS] = std::array::from_fn(|word| u64::from_ne_bytes(words[word]));
-        let map = self.object.map_mut("ERRORS").ok_or_else(|| missing("ERRORS"))?;
-        let set =
-            Array::<_, [u64; CELLS]>::try_from(map).and_then(|mut lines| lines.set(ERROR_SECRET, secret, 0));
+    /// Writes the secret of the buckets, which are all full as they are, behind their lines.
+    fn keep_secret(&mut self, lines: u32, secret: Line) -> Result<(), Error> {
+        let map = self.object.map_mut(BUCKETS).ok_or_else(|| missing(BUCKETS))?;
+        let set = Array::<_, Line>::try_from(map).and_then(|mut map| map.set(lines, secret, 0));
         set.map_err(|error| Error::Load(chain(&error)))
     }
+}
+
+/// A line of buckets.
+type Line = [u64; CELLS];
+
+/// A secret for buckets.
+fn new_secret() -> Result<Line, Error> {
+    let mut secret = [0; size_of::<Line>()];
+    getrandom(&mut secret, GetRandomFlags::empty())
+        .doing(|| "asking the kernel for random numbers".to_owned())?;
+    let (words, _) = secret.as_chunks();
+    Ok(std::array::from_fn(|word| u64::from_ne_bytes(words[word])))
+}
+
+/// The secret of pinned buckets.
+fn secret_of(pin: &Path, lines: u32) -> Result<Line, Error> {
+    let read =
+        MapData::from_pin(pin).and_then(|map| Array::<_, Line>::try_from(Map::Array(map))?.get(&lines, 0));
+    read.map_err(|error| Error::Load(format!("reading {}: {}", pin.display(), chain(&error))))
+}
+
+/// Ticks of a jiffy: the resolution of the clock that advances with it.
+fn jiffy() -> u32 {
+    let resolution = clock_getres(ClockId::MonotonicCoarse);
+    (resolution.tv_nsec as u64 / TICK).max(1) as u32
 }
 
 fn missing(what: &str) -> Error {

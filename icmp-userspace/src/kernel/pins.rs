@@ -15,7 +15,7 @@ use rustix::fs::statfs;
 use super::{
     bpf::XdpLink,
     error::{Doing as _, Error},
-    load::{KEPT, KeptMap, Program},
+    load::{BUCKETS, KEPT, KeptMap, Program},
     namespace,
 };
 
@@ -125,6 +125,20 @@ impl Pins {
         Ok(if complete { kept } else { Vec::new() })
     }
 
+    /// Whether there are as many lines of buckets as a policy wants, and one more.
+    pub fn fit(&self, lines: u32) -> Result<bool, Error> {
+        let Some(pin) = self.map(BUCKETS) else { return Ok(false) };
+        let info = MapInfo::from_pin(&pin).map_err(|error| Error::Load(error.to_string()))?;
+        Ok(info.max_entries() == lines + 1)
+    }
+
+    /// Pins a program's buckets in the place of others.
+    pub fn pin_buckets(&self, program: &Program) -> Result<(), Error> {
+        let Some(pin) = self.map(BUCKETS) else { return Ok(()) };
+        remove_pin(&pin)?;
+        program.pin(BUCKETS, &pin)
+    }
+
     /// Whether the map that is called so in the object file is pinned; what is pinned there but can't be ours is an error.
     pub fn has(&self, name: &str) -> Result<bool, Error> {
         KEPT.iter().find(|map| map.name == name).map_or(Ok(false), |map| self.is_pinned(map))
@@ -153,7 +167,8 @@ impl Pins {
             Err(error) => return Err(foreign(format!("opening it: {error}"))),
         };
         let found = (info.map_type().ok(), info.key_size(), info.value_size(), info.max_entries());
-        let expected = (Some(map.kind), map.key, map.value, map.entries);
+        let entries = map.entries.unwrap_or(info.max_entries());
+        let expected = (Some(map.kind), map.key, map.value, entries);
         if found == expected { Ok(true) } else { Err(foreign(format!("it is not a map of {}", map.pin))) }
     }
 

@@ -7,12 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use icmp_common::{config::NextHop, counters::MAX_RULES, dynamic::DYNAMIC_SETS};
+use icmp_common::{
+    config::NextHop,
+    counters::MAX_RULES,
+    dynamic::DYNAMIC_SETS,
+    limits::{FEWEST_BUCKETS, MOST_BUCKETS},
+};
 use thiserror::Error;
 use toml::de::DeTable;
 
 use super::{
-    Policy, Respond, Set,
+    Limits, Policy, Respond, Set,
     acl::{Acl, DefaultAction, ErrorLimits, Origin, Rule},
     compile::RESERVED,
     diagnostic::{Diagnostic, Invalid, Report},
@@ -133,7 +138,7 @@ struct Understood {
     files: Vec<PathBuf>,
 }
 
-const TABLES: [&str; 3] = ["respond", "sets", "acl"];
+const TABLES: [&str; 4] = ["respond", "sets", "acl", "limits"];
 
 fn understand(text: &str, locate: Locate<'_>) -> Understood {
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -161,6 +166,9 @@ fn understand(text: &str, locate: Locate<'_>) -> Understood {
         }
         if let Some(value) = document.get("acl") {
             acl(text, value, &sets, &mut policy.acl, &mut places, &mut diagnostics);
+        }
+        if let Some(value) = document.get("limits") {
+            limits(value, &mut policy.limits, &mut diagnostics);
         }
         policy.sets = std::mem::take(&mut sets.sets);
         places.sets = std::mem::take(&mut sets.spans);
@@ -384,6 +392,33 @@ fn error_limits(value: &Value<'_>, limits: &mut ErrorLimits, diagnostics: &mut V
             Err(message) => diagnostics.push(Diagnostic::new(value.span(), message)),
         }
     }
+}
+
+// [limits]
+
+fn limits(value: &Value<'_>, limits: &mut Limits, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(table) = value.get_ref().as_table() else {
+        diagnostics.push(expected(value, "a table: [limits]"));
+        return;
+    };
+    for (key, value) in table {
+        let outcome = match key.get_ref().as_ref() {
+            "buckets" => buckets(value).map(|buckets| limits.buckets = buckets),
+            name => Err(unknown("key in [limits]", name, key.span(), &["buckets"])),
+        };
+        diagnostics.extend(outcome.err());
+    }
+}
+
+fn buckets(value: &Value<'_>) -> Result<u32, Diagnostic> {
+    let integer = value.get_ref().as_integer();
+    let buckets = integer.and_then(|integer| u32::from_str_radix(integer.as_str(), integer.radix()).ok());
+    let fits = |buckets: &u32| buckets.is_power_of_two() && (FEWEST_BUCKETS..=MOST_BUCKETS).contains(buckets);
+    buckets.filter(fits).ok_or_else(|| {
+        expected(value, &format!("a power of two from {FEWEST_BUCKETS} to {MOST_BUCKETS}")).with_help(
+            "a bucket takes 8 bytes; 131072 are usual, more for more sources that are limited at once",
+        )
+    })
 }
 
 #[cfg(test)]

@@ -41,6 +41,22 @@ pub struct Policy {
     pub sets: Vec<Set>,
     /// Table `[acl]`.
     pub acl: Acl,
+    /// Table `[limits]`.
+    pub limits: Limits,
+}
+
+/// What all limits share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Buckets of which is known how full they are: a power of two.
+    pub buckets: u32,
+}
+
+impl Default for Limits {
+    /// One MiB of memory.
+    fn default() -> Self {
+        Self { buckets: 1 << 17 }
+    }
 }
 
 /// A named set of prefixes.

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{
     Policy,
-    acl::{DefaultAction, Origin},
+    acl::{Action, DefaultAction, Origin, Rate},
 };
 
 /// Slots of rules by their canonical texts, numbers of dynamic sets by their names.
@@ -72,6 +72,26 @@ pub const fn default_text(default: DefaultAction) -> &'static str {
 /// What stands for the packets that the guard keeps from rules; see [`super::guard`].
 pub const GUARD_TEXT: &str = "guard";
 
+/// What stands for the errors that are not sent because of one of their two limits: to one source, and in all.
+pub const ERROR_TEXTS: [&str; 2] = ["errors to one source", "errors in all"];
+
+/// What stands for the buckets that have given way before they were full.
+pub const EVICTED_TEXT: &str = "buckets given way";
+
+/// What stands for the packets that are over one of the rates of a rule; they are counted from 0.
+#[must_use]
+pub fn over_text(rule: &str, rate: usize) -> String {
+    format!("over rate {rate} of {rule}")
+}
+
+/// All rates of a policy's rules: the rule's text, the number of the rate, the rate.
+pub fn rates(policy: &Policy) -> impl Iterator<Item = (String, usize, &Rate)> {
+    policy.acl.rules.iter().flat_map(|rule| {
+        let rates: &[Rate] = if let Action::Limit(limit) = &rule.action { &limit.rates } else { &[] };
+        rates.iter().enumerate().map(|(number, rate)| (rule.to_string(), number, rate))
+    })
+}
+
 impl Slots {
     /// Gives each rule of a policy a slot and each dynamic set a number: what it has in `running`, else what nothing in
     /// `running` uses.
@@ -80,8 +100,11 @@ impl Slots {
         if rules > MAX_RULES {
             return Err(TooMany::Rules(rules));
         }
-        let others = [default_text(policy.acl.default), GUARD_TEXT].map(str::to_owned);
-        let texts = others.into_iter().chain(policy.acl.rules.iter().map(ToString::to_string));
+        let [to_one, in_all] = ERROR_TEXTS;
+        let others = [default_text(policy.acl.default), GUARD_TEXT, to_one, in_all, EVICTED_TEXT];
+        let texts = policy.acl.rules.iter().map(ToString::to_string);
+        let over = rates(policy).map(|(text, number, _)| over_text(&text, number));
+        let texts = others.map(str::to_owned).into_iter().chain(texts).chain(over);
         let names = policy.sets.iter().filter(|set| set.dynamic).map(|set| set.name.clone());
         let sets = names.clone().count();
         let rules = keep(texts, &running.rules, RULE_SLOTS).ok_or(TooMany::Rules(rules))?;

@@ -5,6 +5,7 @@ mod addresses;
 mod classes;
 mod image;
 mod kinds;
+pub mod limits;
 mod rules;
 mod served;
 mod table4;
@@ -14,15 +15,17 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use icmp_common::{
     ABI_VERSION, Family,
-    bucket::Fill,
     config::{AclConfig, Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, Table6Config},
-    errors::error_ticks,
-    tables::{Decision, Entry, Hosts, Kinds, Root4},
+    limits::bucket_lines,
+    tables::{Decision, Entry, Hosts, Kinds, MOST_RATES, Root4},
     wire::{ethernet::Mac, ipv6::words},
 };
 use thiserror::Error;
 
-use super::{Policy, acl::ErrorRate, slots::Slots};
+use super::{
+    Policy,
+    slots::{EVICTED_TEXT, Slots},
+};
 use rules::Shared;
 use table4::Table4;
 use table6::Table6;
@@ -58,7 +61,7 @@ pub struct Tables {
     /// Everything else.
     pub image: Image,
     /// What all of it takes in the kernel, in bytes, by what it is for.
-    pub sizes: [(&'static str, usize); 6],
+    pub sizes: [(&'static str, usize); 7],
 }
 
 /// A policy whose tables would be larger than tables may be.
@@ -89,6 +92,11 @@ pub enum TooLarge {
         "the rules tell apart {0} kinds of messages by type and code, more than a policy may; use ranges"
     )]
     Kinds(usize),
+    /// Rates.
+    #[error(
+        "the policy has more than {MOST_RATES} rates; put addresses whose limits are alike into a set, and limit that"
+    )]
+    Rates,
     /// Rules with options that may all apply to one packet.
     #[error(
         "{} rules with options or dynamic sets ({}) may all apply to one packet, more than can be tried; give them types, addresses \
@@ -116,8 +124,8 @@ impl Tables {
     /// Compiles a policy for an interface. `slots` are those that have been assigned to this policy.
     pub fn compile(policy: &Policy, interface: &Interface, slots: &Slots) -> Result<Self, TooLarge> {
         let respond = &policy.respond;
-        let errors = &policy.acl.errors;
         let mut shared = Shared::default();
+        let error_rate = shared.rates.of_errors(&policy.acl.errors, slots)?;
         let served = served::prefixes(respond, interface);
         let v4 = rules::compile::<u32>(policy, slots, Family::Ipv4, served, &mut shared)?;
         let served = served::prefixes(respond, interface);
@@ -135,6 +143,7 @@ impl Tables {
             ("IPv6 destinations", destinations6.memory()),
             ("rules", shared.memory()),
             ("types and codes", size_of::<Kinds>()),
+            ("limits", policy.limits.buckets as usize * size_of::<u64>() + size_of_val(shared.rates.rows())),
         ];
         within_budget(&sizes)?;
 
@@ -158,6 +167,7 @@ impl Tables {
             pairs: acl.pairs + pairs,
             ..acl
         });
+        let rates = image.append(shared.rates.rows());
         let (source4, source6) = error_sources(interface);
         let depends = |set: fn(&Entry) -> u8, bit: u8| {
             if shared.entries.iter().any(|entry| set(entry) != Entry::ANY) { bit } else { 0 }
@@ -174,9 +184,13 @@ impl Tables {
             source6,
             source4,
             dynamic,
-            errors: [errors.per_source, errors.total].map(fill),
             tables_last: image.finish(),
             entries,
+            rates,
+            error_rate,
+            bucket_mask: bucket_lines(policy.limits.buckets) - 1,
+            longest_span: shared.rates.longest_span(),
+            evicted_slot: slots.rule(EVICTED_TEXT).unwrap_or_default(),
             tables6,
             acl,
             ..Config::UNSET
@@ -199,13 +213,6 @@ fn within_budget(sizes: &[(&'static str, usize)]) -> Result<(), TooLarge> {
         Some((what, _)) if needed > MEMORY_BUDGET => Err(TooLarge::Memory { needed, what }),
         _ => Ok(()),
     }
-}
-
-/// A rate in ticks; see [`error_ticks`].
-fn fill(rate: ErrorRate) -> Fill {
-    const SECOND: u64 = 1_000_000_000;
-    let interval = error_ticks(SECOND / u64::from(rate.per_second.max(1))).max(1) as u32;
-    Fill { interval, burst: rate.burst.max(1) }
 }
 
 /// The addresses from which errors are sent about packets to others: the interface's first of each family, a link-local one only

@@ -18,6 +18,7 @@ use super::{
     addresses::{Selectors, Side},
     classes::{Bits, Classified, Ranges, classify, map},
     kinds::KindClasses,
+    limits::Rates,
     served::{self, FIRST_SELECTOR, Served},
 };
 use crate::policy::{
@@ -40,6 +41,7 @@ pub(super) struct Shared {
     pub(super) pairs: Vec<u32>,
     pub(super) decisions: Vec<Decision>,
     pub(super) entries: Vec<Entry>,
+    pub(super) rates: Rates,
     /// Where entries are that have occurred before.
     numbers: HashMap<Entry, u32>,
 }
@@ -83,7 +85,7 @@ pub(super) fn compile<A: Bits>(
         let sides = (sources.side(&rule.source), destinations.side(&rule.destination));
         if let (Some(source), Some(destination)) = sides {
             let bits = kinds.of_rule(&rule.kinds[family as usize]);
-            let outcome = Outcome::new(ruling(rule), slot(slots, &rule.to_string()));
+            let outcome = outcome(rule, slots, &mut shared.rates)?;
             candidates.push(Candidate {
                 rule,
                 place: place as u32,
@@ -123,16 +125,20 @@ fn slot(slots: &Slots, text: &str) -> u32 {
     slots.rule(text).unwrap_or_default()
 }
 
-/// What a rule makes of packets. A limit permits what is within it, and `monitor` everything.
-fn ruling(rule: &Rule) -> Ruling {
-    match rule.action {
+/// What a rule makes of packets, and where they are counted. `monitor` permits everything, and a limit counts what is over it all
+/// the same.
+fn outcome(rule: &Rule, slots: &Slots, rates: &mut Rates) -> Result<Outcome, TooLarge> {
+    let slot = slot(slots, &rule.to_string());
+    let ruling = match &rule.action {
+        Action::Limit(limit) => return Ok(Outcome::limit(rates.of_rule(rule, limit, slots)?, slot)),
         _ if rule.options.monitor => Ruling::Permit,
-        Action::Permit | Action::Limit(_) => Ruling::Permit,
+        Action::Permit => Ruling::Permit,
         Action::Deny => Ruling::Deny,
         Action::Reject(Prohibition::Net) => Ruling::RejectNet,
         Action::Reject(Prohibition::Host) => Ruling::RejectHost,
         Action::Reject(Prohibition::Communication) => Ruling::RejectCommunication,
-    }
+    };
+    Ok(Outcome::new(ruling, slot))
 }
 
 /// A rule as it concerns one family.

@@ -1,0 +1,184 @@
+//! Limits -> rates; [`icmp_common::limits`] has the layout.
+
+use std::{collections::HashMap, time::Duration};
+
+use icmp_common::{
+    bucket::{MAX_SPAN, TICK},
+    limits::Rate as Row,
+    tables::MOST_RATES,
+};
+
+use super::TooLarge;
+use crate::policy::{
+    acl::{ErrorLimits, ErrorRate, Exceed, Limit, Per, Period, Rate, Rule, Unit},
+    slots::{self, Slots},
+};
+
+/// The longest that the kernel's clock of jiffies stands still: so much has to fit into a bucket, or its rate is never reached.
+pub const CLOCK: Duration = Duration::from_millis(10);
+
+/// What a bucket holds of the tokens that are taken at once: no more than a thousandth, so that what is left in purses does not
+/// count.
+const QUANTA: u64 = 1 << 10;
+/// Most packets and bytes that are taken at once.
+const MOST_PACKETS: u64 = 64;
+const MOST_BYTES: u64 = 1 << 16;
+
+/// What is wrong with a rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// The bucket holds less than comes in a tick of the clock: so much would be enough.
+    Burst(u64),
+    /// The bucket takes too long to fill: so much would be short enough.
+    Span(u64),
+}
+
+/// How much a rate allows at once where the rule does not say: what comes in a tenth of a second, and five packets or a full frame
+/// at least.
+fn default_burst(rate: &Rate) -> u64 {
+    let least = match rate.unit {
+        Unit::Packets => 5,
+        Unit::Bits => 8 * 1500,
+    };
+    per(rate, Duration::from_millis(100)).max(least)
+}
+
+/// How much a rate allows at once.
+pub fn burst(rate: &Rate) -> u64 {
+    rate.burst.unwrap_or_else(|| default_burst(rate))
+}
+
+/// What comes in some time.
+fn per(rate: &Rate, time: Duration) -> u64 {
+    let amount = u128::from(rate.amount) * time.as_nanos() / period(rate).as_nanos();
+    u64::try_from(amount).unwrap_or(u64::MAX)
+}
+
+const fn period(rate: &Rate) -> Duration {
+    Duration::from_secs(match rate.period {
+        Period::Second => 1,
+        Period::Minute => 60,
+        Period::Hour => 3600,
+    })
+}
+
+/// Ticks that bring so much.
+fn ticks(rate: &Rate, amount: u64) -> u64 {
+    let nanoseconds = u128::from(amount) * period(rate).as_nanos() / u128::from(rate.amount.max(1));
+    u64::try_from((nanoseconds + u128::from(TICK) / 2) / u128::from(TICK)).unwrap_or(u64::MAX)
+}
+
+/// Whether buckets can do what a rate says.
+pub fn check(rate: &Rate) -> Result<(), Unfit> {
+    let least = per(rate, CLOCK);
+    if burst(rate) < least {
+        return Err(Unfit::Burst(least));
+    }
+    if ticks(rate, burst(rate)) > MAX_SPAN {
+        return Err(Unfit::Span(per(rate, Duration::from_nanos(MAX_SPAN * TICK))));
+    }
+    Ok(())
+}
+
+/// The rates of a policy, while they are collected.
+#[derive(Default)]
+pub(super) struct Rates {
+    rows: Vec<Row>,
+    /// The first one of each rule, by its text.
+    first: HashMap<String, u32>,
+}
+
+impl Rates {
+    /// The number of the first rate of a rule that limits.
+    pub(super) fn of_rule(&mut self, rule: &Rule, limit: &Limit, slots: &Slots) -> Result<u32, TooLarge> {
+        let text = rule.to_string();
+        if let Some(first) = self.first.get(&text) {
+            return Ok(*first);
+        }
+        let pass = limit.exceed == Exceed::Pass || rule.options.monitor;
+        let rows = limit.rates.iter().zip(0..).map(|(rate, number)| {
+            let flags = if pass { Row::PASS } else { 0 };
+            row(rate, flags, slots.rule(&slots::over_text(&text, number)).unwrap_or_default())
+        });
+        let first = self.append(rows.collect())?;
+        self.first.insert(text, first);
+        Ok(first)
+    }
+
+    /// The number of the first of the two rates that limit errors.
+    pub(super) fn of_errors(&mut self, errors: &ErrorLimits, slots: &Slots) -> Result<u32, TooLarge> {
+        let rate = |rate: ErrorRate, per| Rate {
+            amount: rate.per_second.into(),
+            unit: Unit::Packets,
+            period: Period::Second,
+            burst: Some(rate.burst.into()),
+            per,
+        };
+        let slot = |text| slots.rule(text).unwrap_or_default();
+        let [to_one, in_all] = slots::ERROR_TEXTS;
+        let per_source = rate(errors.per_source, Per::Source { length4: 32, length6: 64 });
+        self.append(vec![
+            row(&per_source, 0, slot(to_one)),
+            row(&rate(errors.total, Per::Rule), Row::RANDOM, slot(in_all)),
+        ])
+    }
+
+    fn append(&mut self, mut rows: Vec<Row>) -> Result<u32, TooLarge> {
+        let first = self.rows.len();
+        if first + rows.len() > MOST_RATES as usize {
+            return Err(TooLarge::Rates);
+        }
+        if let Some(last) = rows.last_mut() {
+            last.flags |= Row::LAST;
+        }
+        self.rows.append(&mut rows);
+        Ok(first as u32)
+    }
+
+    /// All rates.
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The longest that a bucket takes to fill, in ticks.
+    pub(super) fn longest_span(&self) -> u64 {
+        self.rows.iter().map(|row| row.span).max().unwrap_or_default()
+    }
+}
+
+fn row(rate: &Rate, flags: u32, over_slot: u32) -> Row {
+    let (bits, most, unit) = match rate.unit {
+        Unit::Packets => (1, MOST_PACKETS, 0),
+        Unit::Bits => (8, MOST_BYTES, Row::BYTES),
+    };
+    let tokens = (burst(rate) / bits).max(1);
+    // A packet of many bytes takes more than one byte in any case.
+    let least = if bits == 1 { 1 } else { 2 };
+    let quantum = (tokens / QUANTA).clamp(least, most);
+    let (mask4, mask6, by) = match rate.per {
+        Per::Source { length4, length6 } => (mask(length4, 32) as u32, mask6(length6), 0),
+        Per::Destination => (u32::MAX, [u64::MAX; 2], Row::DESTINATION),
+        Per::Rule => (0, [0; 2], 0),
+    };
+    Row {
+        span: ticks(rate, tokens * bits),
+        cost: ticks(rate, quantum * bits).max(1),
+        seed: u64::from(over_slot),
+        mask6,
+        mask4: mask4.to_be(),
+        quantum: quantum as u32,
+        over_slot,
+        flags: flags | unit | by,
+    }
+}
+
+/// The upper `length` of so many bits.
+const fn mask(length: u8, bits: u32) -> u64 {
+    let all = u64::MAX >> (64 - bits);
+    if length == 0 { 0 } else { all & (all << (bits - length as u32)) }
+}
+
+/// In memory order.
+fn mask6(length: u8) -> [u64; 2] {
+    [length.min(64), length.saturating_sub(64)].map(|length| mask(length, 64).to_be())
+}
