@@ -32,6 +32,9 @@ use crate::ebpf::Objects;
 
 /// Frames between two looks at whether somebody wants us to end.
 const CHUNK: u32 = 1 << 15;
+/// The same where a flood shall not pause: after each chunk the kernel waits some 20 ms for whoever might still use what it has
+/// set up for it.
+const LONG_CHUNK: u32 = 1 << 20;
 /// How many rounds a flood has; its number of requests is a multiple of it.
 const ROUNDS: u32 = 10;
 /// How long replies may take to arrive once the last request is out.
@@ -193,8 +196,8 @@ impl Instruments {
             if over.load(Ordering::Relaxed) {
                 return None;
             }
-            requests.fetch_add(CHUNK.into(), Ordering::Relaxed);
-            Some(CHUNK)
+            requests.fetch_add(LONG_CHUNK.into(), Ordering::Relaxed);
+            Some(LONG_CHUNK)
         });
         let (sent, happened) = std::thread::scope(|scope| {
             let sender = scope.spawn(|| self.send(network, &source, chunks));
