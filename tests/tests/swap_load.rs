@@ -175,7 +175,10 @@ fn account(lab: &Lab, swaps: impl FnOnce()) {
     assert_eq!(sent, answered + denied + lost_requests);
     assert_eq!(answered, received.iter().sum::<u64>() + lost_replies);
     // Half of the requests come from blocked sources; the three policies had the others to themselves in turn.
-    assert!(denied > sent / 2 && received.iter().all(|replies| *replies > sent / 100), "{received:?} of {sent}");
+    assert!(
+        denied > sent / 2 && received.iter().all(|replies| *replies > sent / 100),
+        "{received:?} of {sent}"
+    );
 }
 
 fn attached(policy: &str) -> Lab {

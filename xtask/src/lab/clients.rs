@@ -125,7 +125,9 @@ mod tests {
                 "Administratively prohibited",
             ),
         ] {
-            let said = format!("{line}\n\n2 packets transmitted, 0 received, +2 errors, 100% packet loss, time 20ms\n");
+            let said = format!(
+                "{line}\n\n2 packets transmitted, 0 received, +2 errors, 100% packet loss, time 20ms\n"
+            );
             let outcome = Outcome { sent: 2, received: 0, average: None, error: Some(error.to_owned()) };
             assert_eq!(parse(&said), Some(outcome));
         }

@@ -38,7 +38,10 @@ impl Account {
 
 /// Floods the server while a policy that answers and one that denies take turns.
 pub(crate) fn run(instruments: &mut Instruments, network: &Network, flood: Flood) -> Result<SwapRow> {
-    say::step(&format!("flood: {SWAPS} swaps between a policy that answers and one that denies, {}", flood.name()));
+    say::step(&format!(
+        "flood: {SWAPS} swaps between a policy that answers and one that denies, {}",
+        flood.name()
+    ));
     let policies = [network.with_rules("deny.toml", "deny icmp any any echo\n")?, network.policy()];
     let (replies, counts, drops) = (instruments.replies()?, Counts::read(network)?, Drops::read(network)?);
     let requests = instruments.flood_during(network, flood, || {
