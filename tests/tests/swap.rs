@@ -509,8 +509,8 @@ fn rules_are_listed_and_compared_by_their_text() {
     let new = write("new.toml", "5 permit icmp4 any any echo\n7 deny icmp host 203.0.113.2 any redirect");
     let applied = lab.icmpctl(&["apply", text(&new)]).ok();
     assert!(applied.contains("rules: 1 added, 1 removed, 3 kept"), "{applied}");
-    assert!(applied.contains("  + deny icmp4 host 203.0.113.2 any redirect"), "{applied}");
-    assert!(applied.contains("  - deny icmp4 host 203.0.113.1 any redirect"), "{applied}");
+    assert!(applied.contains("  + deny icmp4 host 203.0.113.2 any"), "{applied}");
+    assert!(applied.contains("  - deny icmp4 host 203.0.113.1 any"), "{applied}");
     assert_eq!((rules()[0]["number"].as_u64(), &status(&lab)["rules"]), (Some(5), &2.into()));
     detach(&lab);
 }
