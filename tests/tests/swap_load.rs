@@ -40,7 +40,7 @@ const SEQUENCES: u16 = 1024;
 /// How many requests are sent without a pause: less than a ring of veth holds (`VETH_RING_SIZE` in `drivers/net/veth.c`).
 const BURST: usize = 64;
 
-/// The three policies, with a set of `prefixes` blocked prefixes of each family; its text, where that does not matter.
+/// The three policies, each with a set of so many blocked prefixes of each family.
 fn policies(prefixes: usize) -> [String; 3] {
     let mut set = String::new();
     for number in 0..prefixes {
