@@ -28,6 +28,24 @@ impl Port {
         self.file.write_all(frame).unwrap();
     }
 
+    /// Sends a frame, unless the ring at the other end is full; says whether it did.
+    pub fn offer(&mut self, frame: &[u8]) -> bool {
+        match self.file.write_all(frame) {
+            Ok(()) => true,
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => false,
+            Err(error) => panic!("sending: {error}"),
+        }
+    }
+
+    /// The next frame that is received; `None` if none comes for a short while.
+    pub fn receive<'a>(&mut self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+        match self.file.read(buffer) {
+            Ok(length) => Some(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("receiving: {error}"),
+        }
+    }
+
     /// Sends a frame and waits for the first frame to be received that is wanted; `None` if none comes in `patience`.
     pub fn exchange(
         &mut self,
@@ -39,11 +57,8 @@ impl Port {
         let begin = Instant::now();
         let mut buffer = vec![0; 1 << 16];
         while begin.elapsed() < patience {
-            match self.file.read(&mut buffer) {
-                Ok(length) if wanted(&buffer[..length]) => return Some(buffer[..length].to_vec()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => panic!("receiving: {error}"),
+            if let Some(frame) = self.receive(&mut buffer).filter(|frame| wanted(frame)) {
+                return Some(frame.to_vec());
             }
         }
         None
@@ -75,6 +90,8 @@ fn packet_socket(interface: u32) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &libc::timeval { tv_sec: 0, tv_usec: 20_000 })?;
+    // A flood must not outrun who reads it.
+    set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(64_i32 << 20))?;
     // What this socket sends itself is not what it waits for.
     set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
     Ok(socket)

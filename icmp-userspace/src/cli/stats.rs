@@ -36,6 +36,9 @@ struct Statistics {
     reasons: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<Vec<rules::Row>>,
+    /// How many rules there are that are not listed; 0 if nothing is known of them.
+    #[serde(skip)]
+    unlisted: usize,
 }
 
 impl Arguments {
@@ -63,6 +66,7 @@ impl Arguments {
         let Readable { interface, counters, rules, generation } = readable;
         let counters =
             counters::read_pinned(&counters).with_context(|| format!("reading {}", counters.display()))?;
+        let mut unlisted = 0;
         let rules = if self.rules {
             let generation =
                 generation?.with_context(|| format!("nothing is known of the rules on {interface}"))?;
@@ -74,6 +78,7 @@ impl Arguments {
             };
             Some(rules::rows(&generation.listing.rules, &generation.slots, &counts))
         } else {
+            unlisted = generation.ok().flatten().map_or(0, |generation| generation.count_rules());
             None
         };
         Ok(Statistics {
@@ -81,11 +86,12 @@ impl Arguments {
             totals: counters::totals(&counters),
             reasons: counters::rows(&counters),
             rules,
+            unlisted,
         })
     }
 }
 
-/// Totals first, then the reasons that applied.
+/// Totals first, then the reasons that applied, then the rules, or how to see them.
 fn print(statistics: &Statistics) -> anyhow::Result<()> {
     output::line(&statistics.interface)?;
     let mut rows =
@@ -125,6 +131,11 @@ fn print(statistics: &Statistics) -> anyhow::Result<()> {
         }));
         output::line("")?;
         output::columns(&rows, &[0, 2])?;
+    }
+    if statistics.unlisted > 0 {
+        let (count, interface) = (statistics.unlisted, &statistics.interface);
+        let rules = if count == 1 { "rule" } else { "rules" };
+        output::line(&format!("\n{count} {rules}: `icmpctl stats {interface} --rules` counts by rule"))?;
     }
     Ok(())
 }

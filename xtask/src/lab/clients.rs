@@ -8,6 +8,8 @@ use super::network::{ANYCAST4, ANYCAST6, CLIENT, Network, SERVER4, SERVER6};
 
 /// One call of ping.
 pub(crate) struct Ping {
+    /// Where from, unless that is for the kernel to choose.
+    pub(crate) from: Option<&'static str>,
     /// Where to.
     pub(crate) address: &'static str,
     /// Bytes of data.
@@ -27,6 +29,8 @@ pub(crate) struct Outcome {
     pub(crate) received: u64,
     /// Median-like figure of ping: the average round trip, in milliseconds; sizes below 16 carry no clock.
     pub(crate) average: Option<f64>,
+    /// What it said of the first ICMP error that came.
+    pub(crate) error: Option<String>,
 }
 
 impl Ping {
@@ -35,18 +39,28 @@ impl Ping {
         let sizes = [0, 56, 1472];
         let mut all = Vec::new();
         for address in [SERVER4, SERVER6, ANYCAST4, ANYCAST6] {
-            all.extend(sizes.map(|size| Self { address, size, count: 20, flood: false }));
+            all.extend(sizes.map(|size| Self { from: None, address, size, count: 20, flood: false }));
         }
-        all.extend([SERVER4, SERVER6].map(|address| Self { address, size: 56, count: 20_000, flood: true }));
+        let flood = |address| Self { from: None, address, size: 56, count: 20_000, flood: true };
+        all.extend([SERVER4, SERVER6].map(flood));
         all
+    }
+
+    /// The command, without what is the same for all.
+    pub(crate) fn what(&self) -> String {
+        let how = if self.flood { "ping -f" } else { "ping" };
+        let from = self.from.map_or_else(String::new, |from| format!(" -I {from}"));
+        format!("{how}{from} {}", self.address)
     }
 
     /// Pings.
     pub(crate) fn run(&self, network: &Network) -> Result<Outcome> {
         let (size, count) = (self.size.to_string(), self.count.to_string());
-        let pace: &[&str] = if self.flood { &["-f"] } else { &["-i", "0.02"] };
-        let mut command = vec!["ping", "-n", "-q", "-w", "20", "-W", "1", "-c", &count, "-s", &size];
+        // With -q errors are not told of; with -w requests are sent until as many are answered.
+        let pace: &[&str] = if self.flood { &["-q", "-f", "-w", "20"] } else { &["-i", "0.02"] };
+        let mut command = vec!["ping", "-n", "-W", "1", "-c", &count, "-s", &size];
         command.extend(pace);
+        command.extend(self.from.iter().flat_map(|from| ["-I", from]));
         command.push(self.address);
         let output =
             network.wait(std::process::Command::new("ip").args(["netns", "exec", CLIENT]).args(&command))?;
@@ -60,21 +74,26 @@ impl Ping {
 
 impl fmt::Display for Ping {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, size, count, flood } = self;
-        let how = if *flood { "ping -f" } else { "ping" };
-        write!(f, "{how} {address}: {count} requests of {size} bytes")
+        let Self { size, count, .. } = self;
+        write!(f, "{}: {count} requests of {size} bytes", self.what())
     }
 }
 
-/// Reads ping's last lines.
+/// Reads ping's last lines, and the first one about an error.
 fn parse(said: &str) -> Option<Outcome> {
     let counts = said.lines().find(|line| line.contains("packets transmitted"))?;
     let number = |before: &str| counts.split(before).next()?.split([' ', ',']).next_back()?.parse().ok();
     let average = said.lines().find_map(|line| line.strip_prefix("rtt min/avg/max/mdev = "));
+    // "From ADDRESS icmp_seq=NUMBER Destination unreachable: ..."; IPv4's errors have short names.
+    let error = said.lines().filter(|line| line.starts_with("From ")).find_map(|line| {
+        let (_, error) = line.split_once("icmp_seq=")?.1.split_once(' ')?;
+        Some(error.rsplit(": ").next().unwrap_or(error).to_owned())
+    });
     Some(Outcome {
         sent: number(" packets transmitted")?,
         received: number(" received")?,
         average: average.and_then(|times| times.split('/').nth(1)?.parse().ok()),
+        error,
     })
 }
 
@@ -87,13 +106,30 @@ mod tests {
         let said = "PING 192.0.2.1 (192.0.2.1) 56(84) bytes of data.\n\n--- 192.0.2.1 ping statistics ---\n\
                     20 packets transmitted, 19 received, 5% packet loss, time 387ms\n\
                     rtt min/avg/max/mdev = 0.010/0.042/0.065/0.011 ms, ipg/ewma 0.014/0.009 ms\n";
-        assert_eq!(parse(said), Some(Outcome { sent: 20, received: 19, average: Some(0.042) }));
+        assert_eq!(parse(said), Some(Outcome { sent: 20, received: 19, average: Some(0.042), error: None }));
     }
 
     #[test]
     fn small_pings_have_no_clock() {
         let said = "20 packets transmitted, 20 received, 0% packet loss, time 387ms\n";
-        assert_eq!(parse(said), Some(Outcome { sent: 20, received: 20, average: None }));
+        assert_eq!(parse(said), Some(Outcome { sent: 20, received: 20, average: None, error: None }));
         assert_eq!(parse("ping: connect: Network is unreachable\n"), None);
+    }
+
+    #[test]
+    fn errors_are_told_in_pings_words() {
+        for (line, error) in [
+            ("From 198.51.100.9 icmp_seq=1 Packet filtered", "Packet filtered"),
+            (
+                "From 2001:db8:53::9 icmp_seq=1 Destination unreachable: Administratively prohibited",
+                "Administratively prohibited",
+            ),
+        ] {
+            let said = format!(
+                "{line}\n\n2 packets transmitted, 0 received, +2 errors, 100% packet loss, time 20ms\n"
+            );
+            let outcome = Outcome { sent: 2, received: 0, average: None, error: Some(error.to_owned()) };
+            assert_eq!(parse(&said), Some(outcome));
+        }
     }
 }

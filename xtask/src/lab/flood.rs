@@ -3,7 +3,13 @@
 //! Frames enter through BPF_PROG_TEST_RUN with live frames (Linux 5.18): no socket, no stack, no ping on the
 //! client's side, so the server's work is what is measured. Everything happens on one core.
 
-use std::{fs, os::fd::AsFd as _, path::Path, time::Duration};
+use std::{
+    fs,
+    os::fd::AsFd as _,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -26,10 +32,13 @@ use crate::ebpf::Objects;
 
 /// Frames between two looks at whether somebody wants us to end.
 const CHUNK: u32 = 1 << 15;
+/// The same where a flood shall not pause: after each chunk the kernel waits some 20 ms for whoever might still use what it has
+/// set up for it.
+const LONG_CHUNK: u32 = 1 << 20;
 /// How many rounds a flood has; its number of requests is a multiple of it.
 const ROUNDS: u32 = 10;
 /// How long replies may take to arrive once the last request is out.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Bytes at the beginning of a frame that the generator writes anew each time.
 const TEMPLATE: usize = 70;
@@ -41,6 +50,14 @@ pub(crate) enum Flood {
     Ipv4,
     /// Echo requests of ICMPv6.
     Ipv6,
+}
+
+/// What a flood is sent from.
+struct Source {
+    /// An echo request.
+    frame: Vec<u8>,
+    /// The number of the client's end.
+    interface: u32,
 }
 
 /// What a flood came to.
@@ -153,31 +170,61 @@ impl Instruments {
 
     /// Sends `requests` from the client's end, in rounds, and counts what comes back.
     pub(crate) fn flood(&mut self, network: &Network, flood: Flood, requests: u32) -> Result<Outcome> {
+        let source = self.prepare(network, flood)?;
+        let mut outcome = Outcome { replies: 0, nanoseconds: f64::INFINITY };
+        for _ in 0..ROUNDS {
+            let (replies, time) = self.round(network, &source, requests / ROUNDS)?;
+            outcome.replies += replies;
+            outcome.nanoseconds = outcome.nanoseconds.min(time.as_secs_f64() * 1e9 / replies.max(1) as f64);
+        }
+        self.pass_on_client(network)?;
+        Ok(outcome)
+    }
+
+    /// Sends from the client's end while something else happens; returns how many requests went out. What comes back is counted
+    /// on and on, until [`Self::pass_on_client`].
+    pub(crate) fn flood_during(
+        &mut self,
+        network: &Network,
+        flood: Flood,
+        happening: impl FnOnce() -> Result<()>,
+    ) -> Result<u64> {
+        let source = self.prepare(network, flood)?;
+        let over = AtomicBool::new(false);
+        let requests = AtomicU64::new(0);
+        let chunks = std::iter::from_fn(|| {
+            if over.load(Ordering::Relaxed) {
+                return None;
+            }
+            requests.fetch_add(LONG_CHUNK.into(), Ordering::Relaxed);
+            Some(LONG_CHUNK)
+        });
+        let (sent, happened) = std::thread::scope(|scope| {
+            let sender = scope.spawn(|| self.send(network, &source, chunks));
+            let happened = happening();
+            over.store(true, Ordering::Relaxed);
+            (sender.join(), happened)
+        });
+        sent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        happened?;
+        Ok(requests.into_inner())
+    }
+
+    /// Makes generator and sink ready.
+    fn prepare(&mut self, network: &Network, flood: Flood) -> Result<Source> {
         let frame = flood.request()?;
         self.set_template(&frame)?;
         self.attach(network, "sink", CLIENT, CLIENT_END)?;
         let index = network.run_in(CLIENT, &["cat", &format!("/sys/class/net/{CLIENT_END}/ifindex")])?;
-        let index: u32 = index.trim().parse().context("reading the number of the client's end")?;
-        let mut outcome = Outcome { replies: 0, nanoseconds: f64::INFINITY };
-        for _ in 0..ROUNDS {
-            let (replies, time) = self.round(network, &frame, index, requests / ROUNDS)?;
-            outcome.replies += replies;
-            outcome.nanoseconds = outcome.nanoseconds.min(time.as_secs_f64() * 1e9 / replies.max(1) as f64);
-        }
-        self.attach(network, "pass", CLIENT, CLIENT_END)?;
-        Ok(outcome)
+        let interface = index.trim().parse().context("reading the number of the client's end")?;
+        Ok(Source { frame, interface })
     }
 
     /// One round: replies, and the time that it took one core.
-    fn round(
-        &mut self,
-        network: &Network,
-        frame: &[u8],
-        interface: u32,
-        requests: u32,
-    ) -> Result<(u64, Duration)> {
+    fn round(&mut self, network: &Network, source: &Source, requests: u32) -> Result<(u64, Duration)> {
         let before = self.replies()?;
-        let time = self.send(network, frame, interface, requests)?;
+        let chunks = (0..requests).step_by(CHUNK as usize).map(|sent| CHUNK.min(requests - sent));
+        let time = self.send(network, source, chunks)?;
         wait_until(PATIENCE, || Ok(self.replies()? - before >= requests.into()))?;
         Ok((self.replies()? - before, time))
     }
@@ -189,11 +236,17 @@ impl Instruments {
         Array::<_, [u8; TEMPLATE]>::try_from(map)?.set(0, template, 0).context("writing TEMPLATE")
     }
 
-    /// Sends the frame over and over, from a thread of its own that lives in the client's namespace; says what time it
-    /// took that thread, in which the kernel does the rest of the work, too.
-    fn send(&mut self, network: &Network, frame: &[u8], interface: u32, requests: u32) -> Result<Duration> {
+    /// Sends the frame over and over, in chunks, from a thread of its own that lives in the client's namespace; says what time
+    /// it took that thread, in which the kernel does the rest of the work, too.
+    fn send(
+        &mut self,
+        network: &Network,
+        source: &Source,
+        chunks: impl Iterator<Item = u32> + Send,
+    ) -> Result<Duration> {
         let generate = program(&mut self.object, "generate")?;
-        let chunks = |network: &Network| -> Result<Duration> {
+        let Source { frame, interface } = source;
+        let send_all = |network: &Network| -> Result<Duration> {
             let namespace = fs::File::open(Path::new("/run/netns").join(CLIENT))?;
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
             // One core does it all, so that frames are used again where they were freed.
@@ -201,13 +254,10 @@ impl Instruments {
             first.set(0);
             sched_setaffinity(None, &first)?;
             let begin = clock_gettime(ClockId::ThreadCPUTime);
-            let mut left = requests;
-            while left > 0 {
+            for repeat in chunks {
                 network.check()?;
-                let repeat = left.min(CHUNK);
-                left -= repeat;
                 // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
-                let context = [0, frame.len() as u32, 0, interface, 0, 0].map(u32::to_ne_bytes).concat();
+                let context = [0, frame.len() as u32, 0, *interface, 0, 0].map(u32::to_ne_bytes).concat();
                 generate.test_run(TestRunOptions {
                     data_in: Some(frame),
                     ctx_in: Some(&context),
@@ -218,7 +268,7 @@ impl Instruments {
             }
             Ok((clock_gettime(ClockId::ThreadCPUTime) - begin).try_into()?)
         };
-        let sent = std::thread::scope(|scope| scope.spawn(|| chunks(network)).join());
+        let sent = std::thread::scope(|scope| scope.spawn(|| send_all(network)).join());
         match sent {
             Ok(outcome) => outcome
                 .context("sending a flood through BPF_PROG_TEST_RUN (live frames: Linux 5.18 or later)"),
@@ -227,7 +277,7 @@ impl Instruments {
     }
 
     /// Replies that the client's end has seen so far.
-    fn replies(&self) -> Result<u64> {
+    pub(crate) fn replies(&self) -> Result<u64> {
         let map = self.object.map("REPLIES").context("the instruments have no map REPLIES")?;
         let map = PerCpuArray::<_, u64>::try_from(map)?;
         let families = [0, 1].map(|family| map.get(&family, 0));

@@ -1,12 +1,14 @@
 //! The lab: two network namespaces joined by a veth pair, icmpctl on the server's end, real clients on the
 //! other. `cargo xtask run` shows in it that the program works, and what it is worth.
 
+mod access;
 mod clients;
 mod counts;
 mod flood;
 mod interrupt;
 mod network;
 mod summary;
+mod swaps;
 
 use anyhow::{Result, ensure};
 
@@ -41,6 +43,10 @@ pub(crate) fn run(setup: Setup, keep: bool) -> Result<()> {
         let before = Counts::read(&network)?;
         let outcome = ping.run(&network)?;
         summary.pings.push(PingRow::new(&ping, outcome, Counts::read(&network)?.since(&before)));
+    }
+    summary.accesses = access::run(&network)?;
+    for flood in [Flood::Ipv4, Flood::Ipv6] {
+        summary.swaps.push(swaps::run(&mut instruments, &network, flood)?);
     }
     for flood in [Flood::Ipv4, Flood::Ipv6] {
         say::step(&format!("flood: {FLOOD} requests, {}, answered by the program", flood.name()));

@@ -21,13 +21,18 @@ pub(crate) const CLIENT: &str = "icmpctl-client";
 /// The veth's ends.
 pub(crate) const SERVER_END: &str = "server0";
 pub(crate) const CLIENT_END: &str = "client0";
-/// The server's own addresses, the client's, and addresses that the server does not have but answers for.
+/// The server's own addresses, the client's, and those of another client, at the same end of the veth.
 pub(crate) const SERVER4: &str = "192.0.2.1";
 pub(crate) const SERVER6: &str = "2001:db8::1";
 pub(crate) const CLIENT4: &str = "192.0.2.2";
 pub(crate) const CLIENT6: &str = "2001:db8::2";
+pub(crate) const OTHER4: &str = "192.0.2.3";
+pub(crate) const OTHER6: &str = "2001:db8::3";
+/// Addresses that the server does not have but answers for; the closed ones only as long as there is no access list.
 pub(crate) const ANYCAST4: &str = "198.51.100.53";
 pub(crate) const ANYCAST6: &str = "2001:db8:53::53";
+pub(crate) const CLOSED4: &str = "198.51.100.9";
+pub(crate) const CLOSED6: &str = "2001:db8:53::9";
 /// MAC addresses, fixed, so that frames can be made by hand.
 pub(crate) const SERVER_MAC: &str = "02:00:00:00:00:01";
 pub(crate) const CLIENT_MAC: &str = "02:00:00:00:00:02";
@@ -56,6 +61,9 @@ fn commands() -> Vec<String> {
         format!("-n {SERVER} address add {SERVER6}/64 dev {SERVER_END} nodad"),
         format!("-n {CLIENT} address add {CLIENT4}/24 dev {CLIENT_END}"),
         format!("-n {CLIENT} address add {CLIENT6}/64 dev {CLIENT_END} nodad"),
+        format!("-n {CLIENT} address add {OTHER4}/24 dev {CLIENT_END}"),
+        // Deprecated: only those who ask for it get it as their source.
+        format!("-n {CLIENT} address add {OTHER6}/64 dev {CLIENT_END} nodad preferred_lft 0"),
         format!("-n {SERVER} link set {SERVER_END} mtu {MTU} up"),
         format!("-n {CLIENT} link set {CLIENT_END} mtu {MTU} up"),
         format!("-n {CLIENT} route add 198.51.100.0/24 via {SERVER4}"),
@@ -95,14 +103,13 @@ impl Network {
         // From here on dropping it removes what there is, however far this comes.
         let network = Self { icmpctl: icmpctl.to_owned(), interrupted: interrupted.clone(), kept: false };
         for command in commands() {
-            network.run("ip", &command.split(' ').collect::<Vec<_>>())?;
+            network.ip(&command)?;
         }
         let bpffs = network.bpffs();
         fs::create_dir_all(&bpffs).with_context(|| format!("making {}", bpffs.display()))?;
         mount("bpf", &bpffs, "bpf", MountFlags::empty(), None)
             .with_context(|| format!("mounting a BPF file system on {}", bpffs.display()))?;
-        let policy = network.policy();
-        fs::write(&policy, POLICY).with_context(|| format!("writing {}", policy.display()))?;
+        network.write(&network.policy(), "")?;
         Ok(network)
     }
 
@@ -111,8 +118,20 @@ impl Network {
         Path::new(DIRECTORY).join("bpffs")
     }
 
-    fn policy(&self) -> PathBuf {
+    /// The policy that is attached, which has no access list.
+    pub(crate) fn policy(&self) -> PathBuf {
         Path::new(DIRECTORY).join("policy.toml")
+    }
+
+    /// Writes a policy that serves the same and has this access list; returns its path.
+    pub(crate) fn with_rules(&self, name: &str, rules: &str) -> Result<PathBuf> {
+        let path = Path::new(DIRECTORY).join(name);
+        self.write(&path, &format!("\n[acl]\nrules = \"\"\"\n{rules}\"\"\"\n"))?;
+        Ok(path)
+    }
+
+    fn write(&self, path: &Path, rest: &str) -> Result<()> {
+        fs::write(path, format!("{POLICY}{rest}")).with_context(|| format!("writing {}", path.display()))
     }
 
     /// Where icmpctl keeps what pins can't hold.
@@ -125,6 +144,11 @@ impl Network {
         let policy = self.policy();
         self.icmpctl(&["attach", SERVER_END, "--mode", "native", "--policy", &policy.to_string_lossy()])
             .map(drop)
+    }
+
+    /// Puts another policy in place.
+    pub(crate) fn apply(&self, policy: &Path) -> Result<()> {
+        self.icmpctl(&["apply", SERVER_END, &policy.to_string_lossy()]).map(drop)
     }
 
     /// Takes icmpctl off the server's end.
@@ -151,6 +175,11 @@ impl Network {
         let mut all = vec!["netns", "exec", namespace];
         all.extend(command);
         self.run("ip", &all)
+    }
+
+    /// Runs `ip`, with arguments between spaces.
+    pub(crate) fn ip(&self, arguments: &str) -> Result<()> {
+        self.run("ip", &arguments.split(' ').collect::<Vec<_>>()).map(drop)
     }
 
     /// Runs a command to its end and returns what it prints; ends it if somebody wants us to end.
