@@ -19,7 +19,7 @@ fn icmpctl(context: XdpContext) -> u32 {
     match handle(&mut frame, &mut state) {
         Verdict::Pass => xdp_action::XDP_PASS,
         Verdict::Answer | Verdict::Reject => xdp_action::XDP_TX,
-        Verdict::Deny | Verdict::Malformed => xdp_action::XDP_DROP,
+        Verdict::Deny | Verdict::Limit | Verdict::Malformed => xdp_action::XDP_DROP,
     }
 }
 

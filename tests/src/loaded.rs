@@ -64,9 +64,9 @@ impl Loaded {
         bytes.truncate(result.data_size_out as usize);
         // `enum xdp_action`.
         let verdicts = match result.return_value {
-            1 => [Verdict::Deny, Verdict::Malformed],
-            2 => [Verdict::Pass; 2],
-            3 => [Verdict::Answer, Verdict::Reject],
+            1 => [Verdict::Deny, Verdict::Limit, Verdict::Malformed],
+            2 => [Verdict::Pass; 3],
+            3 => [Verdict::Answer, Verdict::Reject, Verdict::Reject],
             other => panic!("XDP action {other}: {frame:02x?}"),
         };
         let after = counters::read(self.program.counters().unwrap()).unwrap();

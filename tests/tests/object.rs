@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fs, mem::offset_of, process::Command};
 
 use aya_obj::{Map, Object};
 use icmp_common::{
-    bucket::Fill,
     config::{AclConfig, Config, Table6Config},
     counters::{Counters, RuleCounters},
     dynamic::Membership,
+    limits::Purses,
     tables::{Hosts, Kinds, Line, Root4},
 };
 use icmp_tests::{
@@ -36,7 +36,7 @@ fn libbpf_loads_the_object() {
     assert_eq!((program["name"].as_str(), program["type"].as_str()), (Some("icmpctl"), Some("xdp")));
     assert_eq!(program["gpl_compatible"], true);
     assert!(program["btf_id"].as_u64().is_some(), "{program}");
-    assert_eq!(program["map_ids"].as_array().map(Vec::len), Some(7), "{program}");
+    assert_eq!(program["map_ids"].as_array().map(Vec::len), Some(8), "{program}");
 }
 
 /// The values of its maps are as large as the structures that user space fills them with.
@@ -54,7 +54,8 @@ fn maps_have_the_sizes_of_the_shared_structures() {
         ("RULES", (4, size_of::<RuleCounters>())),
         ("DYNAMIC4", (8, size_of::<Membership>())),
         ("DYNAMIC6", (20, size_of::<Membership>())),
-        ("ERRORS", (4, size_of::<Line>())),
+        ("BUCKETS", (4, size_of::<Line>())),
+        ("PURSES", (4, size_of::<Purses>())),
         (
             ".rodata",
             (4, size_of::<Config>() + size_of::<Hosts>() + size_of::<Kinds>() + 2 * size_of::<Root4>()),
@@ -105,7 +106,14 @@ fn shared_structures_have_the_same_layout_in_btf() {
             tables_last,
             entries,
             tables6,
-            errors,
+            rates,
+            error_rate,
+            bucket_mask,
+            jiffy,
+            longest_span,
+            bucket_secret,
+            evicted_slot,
+            reserved2,
             acl
         }
     );
@@ -125,7 +133,6 @@ fn shared_structures_have_the_same_layout_in_btf() {
         }
     );
     same_layout!(&btf, Table6Config { index, ranges, index_mask, fallback_count });
-    same_layout!(&btf, Fill { interval, burst });
     same_layout!(&btf, Hosts { v6, v4, class6, class4 });
     same_layout!(&btf, Membership { until });
     same_layout!(&btf, RuleCounters { packets });
