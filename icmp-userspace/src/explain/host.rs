@@ -18,6 +18,7 @@ use icmp_common::{
 };
 use icmp_ebpf::{Frame, MAX_SUM, NextHop, Route, Side, State, Verdict};
 
+use super::outcome::{Outcome, counted};
 use crate::policy::compile::{Table4, Table6, Tables};
 
 /// A frame in a vector.
@@ -104,6 +105,14 @@ impl<'a> HostState<'a> {
         let mut frame = VecFrame(frame);
         let verdict = icmp_ebpf::handle(&mut frame, self);
         (verdict, frame.0)
+    }
+
+    /// Takes a frame all the way, and tells what came of it.
+    #[must_use]
+    pub fn outcome(mut self, frame: Vec<u8>) -> Outcome {
+        let (verdict, frame) = self.handle(frame);
+        let counted = counted(&Counters::ZERO, &self.counters);
+        Outcome { verdict, counted, rule: self.rules.first().copied(), frame }
     }
 
     const fn table4(&self, side: Side) -> &Table4 {

@@ -159,8 +159,13 @@ impl Program {
 
     /// The map of its counters.
     pub fn counters(&self) -> Result<MapData, Error> {
-        let fd = self.map("COUNTERS")?.fd().as_fd().try_clone_to_owned();
-        let fd = fd.doing(|| "opening the counters once more".to_owned())?;
+        self.open("COUNTERS")
+    }
+
+    /// One of its maps, opened once more.
+    pub(super) fn open(&self, name: &str) -> Result<MapData, Error> {
+        let fd = self.map(name)?.fd().as_fd().try_clone_to_owned();
+        let fd = fd.doing(|| format!("opening the map {name} once more"))?;
         MapData::from_fd(fd).map_err(|error| Error::Load(chain(&error)))
     }
 
@@ -172,11 +177,11 @@ impl Program {
     }
 
     /// Copies a table into its map through memory: a million cells are one copy, not a million system calls.
-    fn fill(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn fill(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let doing = || format!("filling the map {name}");
         let map = self.map(name)?;
         let fd = map.fd().as_fd().as_raw_fd();
-        // SAFETY: the map is ours alone; no other process maps it, and the program is not loaded yet.
+        // SAFETY: the map is ours alone; no other process maps it, and the program does not run meanwhile.
         let mapped = unsafe { memmap2::MmapOptions::new().len(bytes.len()).map_mut(fd) };
         let mut mapped = mapped.doing(doing)?;
         mapped.copy_from_slice(bytes);
