@@ -188,10 +188,10 @@ mod tests {
             shown(&frame("0800", fragment)),
             "192.0.2.1 > 192.0.2.2: ICMP, a later fragment, 28 bytes, TTL 64"
         );
-        let nameless = "4500001c0000000040010000c0000201c0000202fd09000000000000";
+        let nameless = "4500001c0000000040010000c0000201c0000202c809000000000000";
         assert_eq!(
             shown(&frame("0800", nameless)),
-            "192.0.2.1 > 192.0.2.2: ICMP type 253, code 9, 28 bytes, TTL 64"
+            "192.0.2.1 > 192.0.2.2: ICMP type 200, code 9, 28 bytes, TTL 64"
         );
         let tcp = "4500001400000000400600000a0000010a000002";
         assert_eq!(shown(&frame("0800", tcp)), "10.0.0.1 > 10.0.0.2: IP protocol 6, 20 bytes, TTL 64");

@@ -68,53 +68,60 @@ pub fn rule_name(line: &Line) -> String {
 }
 
 impl Outcome {
-    /// The outcome in words. `lines` are the rules of the policy.
+    /// The outcome in words. `packet` is what came, `lines` are the rules of the policy.
     #[must_use]
-    pub fn explain<'a>(&self, lines: &'a [Line]) -> Explanation<'a> {
+    pub fn explain<'a>(&self, packet: Option<&Decoded>, lines: &'a [Line]) -> Explanation<'a> {
         let rule = self.rule.and_then(|slot| lines.iter().find(|line| line.slot == slot));
         let has_reply = matches!(self.verdict, Verdict::Answer | Verdict::Reject);
+        let not_icmp = "Not ICMP, or nothing that could be read: left to the stack, and not counted.";
         Explanation {
-            steps: self.steps(rule),
+            steps: self.steps(packet.is_some_and(|packet| packet.fragment), rule),
             rule,
             verdict: self.verdict.name(),
             reason: self.counted.map(|(_, reason)| reason.name()),
-            explanation: self
-                .counted
-                .map_or("Not ICMP, or nothing that could be read: left to the stack.", |(_, reason)| {
-                    reason.explanation()
-                }),
+            explanation: self.counted.map_or(not_icmp, |(_, reason)| reason.explanation()),
             reply: has_reply.then(|| Decoded::of_frame(&self.frame)).flatten(),
         }
     }
 
-    fn steps(&self, rule: Option<&Line>) -> Vec<Decision> {
-        let decision = |step: Step, decision: String| Decision { step: step.name(), decision };
+    fn steps(&self, later_fragment: bool, rule: Option<&Line>) -> Vec<Decision> {
+        let decision = |step: Step, decision: &str| Decision { step: step.name(), decision: decision.to_owned() };
         let Some((family, reason)) = self.counted else {
-            return vec![decision(Step::Parse, "not ICMP: left to the stack, and not counted".to_owned())];
+            return vec![decision(Step::Parse, "nothing for icmpctl")];
         };
-        let own = |step| (reason.step() == step).then(|| reason.explanation().to_owned());
-        let parsed = own(Step::Parse).unwrap_or_else(|| "an ICMP message, whole".to_owned());
+        let parsed = match (reason.step(), later_fragment) {
+            _ if reason == Reason::BadHeader => "broken",
+            (Step::Parse, _) => "the stack's, unless a rule drops it",
+            (_, true) => "a fragment of an ICMP message, not the first",
+            (_, false) => "an ICMP message",
+        };
         let mut steps = vec![decision(Step::Parse, parsed)];
         // What is broken leaves before any rule is asked.
         if reason != Reason::BadHeader {
-            let classified = rule.map_or_else(
-                || "no rule was asked: permitted".to_owned(),
-                |line| match line.number {
-                    Some(_) => format!("{}: {}", rule_name(line), line.text),
-                    None if line.text == GUARD_TEXT => {
-                        "guard: permitted, because no rule reaches such messages without `force`".to_owned()
-                    }
-                    None => format!("{}: no rule matches", line.text),
-                },
-            );
-            steps.push(decision(Step::Classify, classified));
+            steps.push(decision(Step::Classify, &classified(rule)));
         }
-        for step in [Step::Answer, Step::Reject] {
-            steps.extend(own(step).map(|text| decision(step, text)));
+        match (reason.step(), reason) {
+            (Step::Answer, Reason::Echo) => steps.push(decision(Step::Answer, "the reply is made")),
+            (Step::Answer, _) => steps.push(decision(Step::Answer, "not answered")),
+            (Step::Reject, Reason::Rejected) => steps.push(decision(Step::Reject, "the error is made")),
+            (Step::Reject, _) => steps.push(decision(Step::Reject, "no error is sent")),
+            (Step::Parse | Step::Classify | Step::Count, _) => {}
         }
-        let by_rule = rule.map_or_else(String::new, |line| format!(", and for {}", rule_name(line)));
+        let rule = rule.map_or_else(String::new, |line| format!(", {}", rule_name(line)));
         let (verdict, reason) = (self.verdict.name(), reason.name());
-        steps.push(decision(Step::Count, format!("{} {verdict}, {reason}{by_rule}", family.name())));
+        steps.push(decision(Step::Count, &format!("{}, {verdict}, reason {reason}{rule}", family.name())));
         steps
+    }
+}
+
+/// What the rules say.
+fn classified(rule: Option<&Line>) -> String {
+    let Some(line) = rule else { return "no rule is asked".to_owned() };
+    match line.number {
+        Some(_) => format!("{}: {}", rule_name(line), line.text),
+        None if line.text == GUARD_TEXT => {
+            "guard: no rule reaches such messages without `force`, nor does the default".to_owned()
+        }
+        None => format!("{}: no rule matches, or none that reaches such messages", line.text),
     }
 }

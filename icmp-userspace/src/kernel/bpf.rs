@@ -212,7 +212,7 @@ fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     unsafe { bpf_fd(BPF_OBJ_GET, &mut attributes) }
 }
 
-/// The first value of an array map, whose values have `length` bytes.
+/// The first value of an array map, one for all CPUs, whose values have `length` bytes.
 pub fn first_value(map: BorrowedFd<'_>, length: usize) -> io::Result<Vec<u8>> {
     #[repr(C)]
     struct Attributes {
@@ -223,8 +223,7 @@ pub fn first_value(map: BorrowedFd<'_>, length: usize) -> io::Result<Vec<u8>> {
         flags: u64,
     }
     let index = 0_u32;
-    // The kernel writes values in steps of eight bytes.
-    let mut value = vec![0; length.next_multiple_of(8)];
+    let mut value = vec![0; length];
     let mut attributes = Attributes {
         map: map.as_raw_fd() as u32,
         reserved: 0,
@@ -234,6 +233,5 @@ pub fn first_value(map: BorrowedFd<'_>, length: usize) -> io::Result<Vec<u8>> {
     };
     // SAFETY: laid out as `map_fd`, `key`, `value`, `flags`; both pointers are to as many bytes as the map has in a key and a value.
     unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) }?;
-    value.truncate(length);
     Ok(value)
 }

@@ -45,7 +45,8 @@ pub fn dscp(text: &str) -> Result<u8, String> {
 
 /// The TTL or hop limit that a message comes with: the one with which it is genuine, if there is one.
 #[must_use]
-pub fn usual_ttl(family: Family, [kind, code]: [u8; 2]) -> u8 {
+pub fn usual_ttl(family: Family, message: Option<[u8; 2]>) -> u8 {
+    let Some([kind, code]) = message else { return TTL };
     let guarded = GUARDED.iter().find(|guarded| {
         guarded.family == family && guarded.types.contains(&kind) && guarded.codes.contains(&code)
     });
@@ -128,8 +129,8 @@ mod tests {
     /// RFC 4861 7.1, RFC 2710 3.
     #[test]
     fn messages_of_one_link_come_as_they_must() {
-        assert_eq!(usual_ttl(Ipv6, [135, 0]), 255);
-        assert_eq!(usual_ttl(Ipv6, [131, 0]), 1);
-        assert_eq!(usual_ttl(Ipv4, [8, 0]), 64);
+        assert_eq!(usual_ttl(Ipv6, Some([135, 0])), 255);
+        assert_eq!(usual_ttl(Ipv6, Some([131, 0])), 1);
+        assert_eq!(usual_ttl(Ipv4, Some([8, 0])), 64);
     }
 }
