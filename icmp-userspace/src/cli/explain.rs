@@ -312,8 +312,8 @@ fn told(difference: &Difference, interface: &str, program: u32) -> String {
             "program {program} on {interface} was loaded by another build of icmpctl, and may decide otherwise"
         ),
         Difference::Table(name) => format!(
-            "program {program} on {interface} was loaded for other addresses than {interface} has now, and may decide otherwise \
-             ({name} differs)"
+            "program {program} on {interface} was loaded for other addresses than {interface} has now, or by another build of \
+             icmpctl, and may decide otherwise ({name} differs)"
         ),
         Difference::Unknown(why) => format!(
             "program {program} on {interface} could not be compared with what is tried out here, and may decide otherwise: {why}"

@@ -129,22 +129,17 @@ impl Capture {
             return Err(self.broken("the file can't be read on"));
         }
         // Neither more nor the end: the buffer is full.
-        if self.reader.data().len() == before && !self.reader.reader_exhausted() {
-            return self.grow();
-        }
-        Ok(())
+        let full = self.reader.data().len() == before && !self.reader.reader_exhausted();
+        if full { self.grow() } else { Ok(()) }
     }
 
+    /// Makes room for the longest block; there is no more than that.
     fn grow(&mut self) -> Result<(), CaptureError> {
-        if self.reader.data().len() >= MAX_BLOCK / 2 || !self.reader.grow(MAX_BLOCK) {
-            return Err(self.broken("it is said to be longer than any packet"));
+        if self.reader.grow(MAX_BLOCK) {
+            Ok(())
+        } else {
+            Err(self.broken("it is said to be longer than any packet"))
         }
-        self.refill_grown()
-    }
-
-    fn refill_grown(&mut self) -> Result<(), CaptureError> {
-        let refilled = self.reader.refill().is_ok();
-        if refilled { Ok(()) } else { Err(self.broken("the file can't be read on")) }
     }
 
     /// Something is wrong with the packet that comes next.
@@ -298,6 +293,16 @@ mod tests {
         assert_eq!(read(&file[..file.len() - 1]).unwrap_err(), "FILE: packet 2: the file ends within it");
         let file = next_generation(1, &[(0, &LONG, 61), (0, &CUT, 1500)], true);
         assert_eq!(read(&file[..file.len() - 1]).unwrap_err(), "FILE: packet 2: the file ends within it");
+    }
+
+    /// More than is read at once, and as much as there may be.
+    #[test]
+    fn long_packets_are_read() {
+        for length in [BUFFER, 3 * BUFFER, MAX_BLOCK - 100] {
+            let frame = vec![5; length];
+            let packets = read(&classic(0xa1b2_c3d4, 1, &[(&LONG, 61), (&frame, length as u32)], false)).unwrap();
+            assert_eq!((packets.len(), packets[1].frame.len()), (2, length));
+        }
     }
 
     #[test]
