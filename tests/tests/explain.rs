@@ -8,16 +8,14 @@ use std::{
 
 use icmp_tests::{
     frames::{CLIENT_MAC, Ping4, Ping6, SERVER_MAC, tcp4},
-    icmpctl::{Finished, binary},
+    icmpctl::{Finished, binary, wait_until},
     netns::{CLIENT4, CLIENT6, Lab, SERVER_END, SERVER4, SERVER6, run},
 };
 use icmp_userspace::explain::packet::{Addresses, Packet};
 use serde_json::Value;
 use smoltcp::{
     phy::ChecksumCapabilities,
-    wire::{
-        EthernetFrame, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, Ipv4Packet, Ipv6Packet,
-    },
+    wire::{EthernetFrame, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, Ipv4Packet, Ipv6Packet},
 };
 use tempfile::TempDir;
 
@@ -174,7 +172,8 @@ fn the_interfaces_own_addresses_are_used_if_it_is_named() {
     let told = explain(&policy, "--from 198.51.100.7 --to 127.0.0.1 echo --json");
     assert!(told.stderr.contains("no interface is named: \"own\" stands for no address"), "{told}");
     assert!(told.ok().contains("not-unicast"));
-    explain(&policy, "--from 198.51.100.7 --to 192.0.2.1 echo --iface no-such0").fails(1, &["no interface no-such0"]);
+    explain(&policy, "--from 198.51.100.7 --to 192.0.2.1 echo --iface no-such0")
+        .fails(1, &["no interface no-such0"]);
 }
 
 #[test]
@@ -184,8 +183,14 @@ fn what_means_nothing_is_told() {
     for (arguments, part) in [
         ("--from 198.51.100.7 --to 2001:db8::1 echo".to_owned(), "addresses of different families"),
         (format!("{from} --to 192.0.2.1 ecoh"), "unknown message type: ecoh; did you mean echo?"),
-        (format!("{from} --to 192.0.2.1 nd-redirect"), "nd-redirect is a message type that IPv4 does not have"),
-        (format!("{from} --to 192.0.2.1 echo --length 27"), "27 bytes are too few: such a packet has at least 28"),
+        (
+            format!("{from} --to 192.0.2.1 nd-redirect"),
+            "nd-redirect is a message type that IPv4 does not have",
+        ),
+        (
+            format!("{from} --to 192.0.2.1 echo --length 27"),
+            "27 bytes are too few: such a packet has at least 28",
+        ),
         (format!("{from} --to 192.0.2.1 echo --dscp 64"), "a DSCP from 0 to 63"),
         (format!("{from} --to 192.0.2.1 echo --vlan 4095"), "4095"),
         (format!("{from} --to 192.0.2.1"), "<TYPE>"),
@@ -285,7 +290,10 @@ fn captures_are_told_packet_by_packet() {
     let text = explain(&policy, &format!("--pcap {} --json", path.display())).ok();
     let told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let words: Vec<_> = told.iter().map(|one| (one["number"].as_u64().unwrap(), &one["verdict"])).collect();
-    assert_eq!(words, [(1, &"answered".into()), (2, &"rejected".into()), (3, &"answered".into()), (4, &"passed".into())]);
+    assert_eq!(
+        words,
+        [(1, &"answered".into()), (2, &"rejected".into()), (3, &"answered".into()), (4, &"passed".into())]
+    );
     assert_eq!(told[1]["reply"]["quoted"]["from"], "192.0.2.66");
 }
 
@@ -305,7 +313,8 @@ fn captures_that_end_early_are_told_as_far_as_they_go() {
 /// A lab with the policy attached.
 fn attached() -> Lab {
     let lab = Lab::new();
-    let path = lab.policy(&POLICY.replace("192.0.2.66", "192.0.2.2").replace("2001:db8::66", "2001:db8::2:2"));
+    let path =
+        lab.policy(&POLICY.replace("192.0.2.66", "192.0.2.2").replace("2001:db8::66", "2001:db8::2:2"));
     let _ = lab.icmpctl(&["attach", SERVER_END, "--policy", path.to_str().unwrap()]).ok();
     lab
 }
@@ -340,7 +349,8 @@ fn what_is_said_of_the_running_program_comes_true() {
     assert_eq!((&say["verdict"], &say["rule"]["number"]), (&"denied".into(), &10.into()));
     assert!(ping(&lab, SERVER6).contains("0 received"));
     let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
-    lab.icmpctl(&["explain", "--from", CLIENT4, "--to", SERVER4, "echo"]).fails(1, &["attached to no interface"]);
+    lab.icmpctl(&["explain", "--from", CLIENT4, "--to", SERVER4, "echo"])
+        .fails(1, &["attached to no interface"]);
     lab.assert_nothing_left();
 }
 
@@ -356,7 +366,8 @@ fn saying_it_changes_nothing() {
     let state = || {
         let mut all = lab.icmpctl(&["stats", "--rules", "--json"]).ok();
         for map in ["errors", "dynamic4", "dynamic6"] {
-            all += &run(Command::new("bpftool").args(["-j", "map", "dump", "pinned"]).arg(lab.pins().join(map)));
+            all +=
+                &run(Command::new("bpftool").args(["-j", "map", "dump", "pinned"]).arg(lab.pins().join(map)));
         }
         all
     };
@@ -377,11 +388,34 @@ fn saying_it_changes_nothing() {
     let finished = lab.icmpctl(&["explain", "--pcap", path.to_str().unwrap(), "--json"]);
     assert_eq!(finished.stderr, "");
     let all: Vec<Value> = finished.ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(all[..15].iter().all(|one| one["verdict"] == "rejected" && one["rule"]["number"] == 30), "{all:?}");
+    assert!(
+        all[..15].iter().all(|one| one["verdict"] == "rejected" && one["rule"]["number"] == 30),
+        "{all:?}"
+    );
     assert_eq!(all[15]["skipped"], "too long for the kernel to try out");
     assert_eq!((&all[16]["verdict"], &all[16]["rule"]["number"]), (&"answered".into(), &100.into()));
     assert_eq!(all[17]["skipped"], "too short for the kernel to try out");
     assert_eq!(state(), before);
+}
+
+/// Where no error may be sent just now, none is promised.
+#[test]
+#[ignore = "needs root and BPF"]
+fn buckets_are_those_of_the_running_program() {
+    let lab = Lab::new();
+    let policy = "[acl]\nrules = \"reject icmp any any echo\"\nerrors.per-source = \"1/s burst 1\"";
+    let path = lab.policy(policy);
+    let _ = lab.icmpctl(&["attach", SERVER_END, "--policy", path.to_str().unwrap()]).ok();
+    let ping = lab.client.command("ping").args(["-q", "-i", "0.05", "-w", "25", SERVER4]).spawn();
+    let mut ping = ping.unwrap();
+    wait_until(|| {
+        told(&lab, &format!("--from {CLIENT4} --to {SERVER4} echo"))["reason"] == "reject-over-limit"
+    });
+    ping.kill().unwrap();
+    ping.wait().unwrap();
+    // Nobody else has sent anything.
+    let say = told(&lab, &format!("--from 192.0.2.3 --to {SERVER4} echo"));
+    assert_eq!(say["reason"], "rejected");
 }
 
 /// What was loaded for other addresses may decide otherwise: that is told.

@@ -222,7 +222,9 @@ impl Judge {
             log::info!("dynamic sets are empty in a policy that is not loaded: {}", dynamic.join(", "));
         }
         if policy.respond.next_hop == NextHop::Fib {
-            log::info!("the routing table is not asked: each answer is taken to have a neighbour that it goes to");
+            log::info!(
+                "the routing table is not asked: each answer is taken to have a neighbour that it goes to"
+            );
         }
         let slots = Slots::assign(policy, &Slots::default())?;
         let tables = Tables::compile(policy, &described, &slots)?;
@@ -331,7 +333,10 @@ impl Told<'_> {
             row(step.step, step.decision.clone());
         }
         row("verdict", (*verdict).to_owned());
-        row("reason", reason.map_or_else(|| (*explanation).to_owned(), |reason| format!("{reason}: {explanation}")));
+        row(
+            "reason",
+            reason.map_or_else(|| (*explanation).to_owned(), |reason| format!("{reason}: {explanation}")),
+        );
         if let Some(reply) = reply {
             row("reply", reply.to_string());
             if let Some(quoted) = &reply.quoted {
@@ -375,11 +380,9 @@ impl Sums {
     fn print(&self) -> io::Result<()> {
         output::line("")?;
         let mut rows = vec![["VERDICT", "REASON", "PACKETS"].map(str::to_owned)];
-        rows.extend(
-            self.0.iter().map(|((verdict, reason), packets)| {
-                [(*verdict).to_owned(), (*reason).to_owned(), packets.to_string()]
-            }),
-        );
+        rows.extend(self.0.iter().map(|((verdict, reason), packets)| {
+            [(*verdict).to_owned(), (*reason).to_owned(), packets.to_string()]
+        }));
         output::columns(&rows, &[2])
     }
 }

@@ -149,7 +149,10 @@ impl Capture {
 }
 
 /// The frame in a block, if it is one with a packet, and whether it is whole; an error if it can't be one of ours.
-fn understand(block: &PcapBlockOwned<'_>, links: &mut Vec<Linktype>) -> Result<Option<(Vec<u8>, bool)>, String> {
+fn understand(
+    block: &PcapBlockOwned<'_>,
+    links: &mut Vec<Linktype>,
+) -> Result<Option<(Vec<u8>, bool)>, String> {
     let (interface, data, captured, length) = match block {
         PcapBlockOwned::LegacyHeader(header) => {
             // The upper bits tell about checksums behind frames.
@@ -300,7 +303,8 @@ mod tests {
     fn long_packets_are_read() {
         for length in [BUFFER, 3 * BUFFER, MAX_BLOCK - 100] {
             let frame = vec![5; length];
-            let packets = read(&classic(0xa1b2_c3d4, 1, &[(&LONG, 61), (&frame, length as u32)], false)).unwrap();
+            let packets =
+                read(&classic(0xa1b2_c3d4, 1, &[(&LONG, 61), (&frame, length as u32)], false)).unwrap();
             assert_eq!((packets.len(), packets[1].frame.len()), (2, length));
         }
     }
@@ -319,7 +323,10 @@ mod tests {
                 let _ = read(&file);
             }
         }
-        assert_eq!(read(b"PK\x03\x04 and whatever follows").unwrap_err(), "FILE: it is no capture file: neither pcap nor pcapng");
+        assert_eq!(
+            read(b"PK\x03\x04 and whatever follows").unwrap_err(),
+            "FILE: it is no capture file: neither pcap nor pcapng"
+        );
     }
 
     #[test]

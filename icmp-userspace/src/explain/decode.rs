@@ -79,9 +79,7 @@ fn of(sliced: &LaxSlicedPacket<'_>, deep: bool) -> Option<Decoded> {
         }
         LaxNetSlice::Ipv6(slice) => {
             let header = slice.header();
-            let is_later = |extension| {
-                matches!(extension, Ipv6ExtensionSlice::Fragment(fragment) if fragment.fragment_offset().value() != 0)
-            };
+            let is_later = |extension| matches!(extension, Ipv6ExtensionSlice::Fragment(fragment) if fragment.fragment_offset().value() != 0);
             Decoded {
                 vlans: Vec::new(),
                 from: header.source_addr().into(),
@@ -132,7 +130,9 @@ impl fmt::Display for Decoded {
         let Self { from, to, length, ttl, .. } = self;
         write!(f, "{from} > {to}: ")?;
         match (self.message, self.family_of_icmp()) {
-            (Some(Message { name: Some(name), kind, code }), _) => write!(f, "{name} (type {kind}, code {code})")?,
+            (Some(Message { name: Some(name), kind, code }), _) => {
+                write!(f, "{name} (type {kind}, code {code})")?
+            }
             (Some(Message { name: None, kind, code }), _) => write!(f, "ICMP type {kind}, code {code}")?,
             (None, Some(_)) if self.fragment => write!(f, "ICMP, a later fragment")?,
             (None, Some(_)) => write!(f, "ICMP, cut off")?,

@@ -85,7 +85,8 @@ impl Outcome {
     }
 
     fn steps(&self, later_fragment: bool, rule: Option<&Line>) -> Vec<Decision> {
-        let decision = |step: Step, decision: &str| Decision { step: step.name(), decision: decision.to_owned() };
+        let decision =
+            |step: Step, decision: &str| Decision { step: step.name(), decision: decision.to_owned() };
         let Some((family, reason)) = self.counted else {
             return vec![decision(Step::Parse, "nothing for icmpctl")];
         };

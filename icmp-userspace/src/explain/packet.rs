@@ -142,8 +142,12 @@ impl Packet {
         // An identifier and the first sequence number, in what is an echo.
         let rest = [0x12, 0x34, 0, 1];
         match (self.message, self.addresses.family()) {
-            (Some([kind, code]), Family::Ipv4) => step.icmpv4_raw(kind, code, rest).write(&mut frame, data)?,
-            (Some([kind, code]), Family::Ipv6) => step.icmpv6_raw(kind, code, rest).write(&mut frame, data)?,
+            (Some([kind, code]), Family::Ipv4) => {
+                step.icmpv4_raw(kind, code, rest).write(&mut frame, data)?
+            }
+            (Some([kind, code]), Family::Ipv6) => {
+                step.icmpv6_raw(kind, code, rest).write(&mut frame, data)?
+            }
             (None, family) => {
                 let protocol = match family {
                     Family::Ipv4 => ipv4::ICMP,

@@ -66,7 +66,9 @@ impl Change<'_> {
             let doing = || format!("copying {}", pin.display());
             let copied = if name == "ERRORS" {
                 MapData::from_pin(&pin).and_then(lines).map(|lines| errors = lines)
-            } else if let Some(family) = Family::ALL.into_iter().find(|family| sets::MAPS[*family as usize] == name) {
+            } else if let Some(family) =
+                Family::ALL.into_iter().find(|family| sets::MAPS[*family as usize] == name)
+            {
                 sets::copy(family, &pin, program.open(name)?)
             } else {
                 Ok(())

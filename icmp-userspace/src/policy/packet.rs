@@ -58,7 +58,9 @@ fn number(text: &str, what: &str) -> Result<Option<u8>, String> {
     if !text.starts_with(|first: char| first.is_ascii_digit()) {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| format!("{text} is no {what}: expected a number from 0 to 255, or a name"))
+    text.parse()
+        .map(Some)
+        .map_err(|_| format!("{text} is no {what}: expected a number from 0 to 255, or a name"))
 }
 
 /// What a name stands for in a family; what is suggested for one that is unknown fits.
@@ -109,8 +111,18 @@ mod tests {
             (Ipv4, "ecoh", None, "unknown message type: ecoh; did you mean echo?"),
             (Ipv4, "256", None, "256 is no type: expected a number from 0 to 255, or a name"),
             (Ipv4, "3-5", None, "3-5 is no type: expected a number from 0 to 255, or a name"),
-            (Ipv4, "nd-neighbor-solicit", None, "nd-neighbor-solicit is a message type that IPv4 does not have"),
-            (Ipv4, "3", Some("host-unreachabel"), "unknown code: host-unreachabel; did you mean host-unreachable?"),
+            (
+                Ipv4,
+                "nd-neighbor-solicit",
+                None,
+                "nd-neighbor-solicit is a message type that IPv4 does not have",
+            ),
+            (
+                Ipv4,
+                "3",
+                Some("host-unreachabel"),
+                "unknown code: host-unreachabel; did you mean host-unreachable?",
+            ),
             (Ipv4, "echo", Some("host-unreachable"), "host-unreachable is no code of type 8"),
             (Ipv4, "unreachable", Some("echo"), "echo is no code of type 3"),
             (
