@@ -82,7 +82,7 @@ fn c02_payloads_come_back_whole() {
     // The longest packets there are: longer than is summed up, and so answered only where nothing is summed up.
     let trusting = tables("respond.verify-checksum = false");
     for (tables, reason) in [(own(), Reason::TooLong), (&trusting, Reason::Echo)] {
-        both_go(&tables, |ping| ping.payload = payload(65507), |ping| ping.payload = payload(65527), reason);
+        both_go(tables, |ping| ping.payload = payload(65507), |ping| ping.payload = payload(65527), reason);
     }
 }
 
@@ -663,7 +663,7 @@ proptest! {
     #[test]
     fn c94_any_frame_is_counted_once_and_answered_or_unchanged(frame in any_frame()) {
         for tables in [own(), &everything()] {
-            let outcome = handle(&tables, &frame);
+            let outcome = handle(tables, &frame);
             match outcome.counted {
                 Some((_, reason)) => prop_assert_eq!(reason.verdict(), outcome.verdict),
                 None => prop_assert_eq!(outcome.verdict, icmp_ebpf::Verdict::Pass),

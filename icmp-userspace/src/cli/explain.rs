@@ -18,7 +18,7 @@ use icmp_userspace::{
         decode::Decoded,
         host::HostState,
         loaded::Loaded,
-        outcome::{Explanation, Outcome, rule_name},
+        outcome::{Explanation, Outcome},
         packet::{Addresses, Packet, PacketError, neighbour},
     },
     kernel::{
@@ -309,18 +309,18 @@ impl Judge {
 
 /// What follows from a difference.
 fn told(difference: &Difference, interface: &str, program: u32) -> String {
-    match difference {
-        Difference::Instructions => format!(
-            "program {program} on {interface} was loaded by another build of icmpctl, and may decide otherwise"
-        ),
-        Difference::Table(name) => format!(
-            "program {program} on {interface} was loaded for other addresses than {interface} has now, or by another build of \
-             icmpctl, and may decide otherwise ({name} differs)"
-        ),
-        Difference::Unknown(why) => format!(
-            "program {program} on {interface} could not be compared with what is tried out here, and may decide otherwise: {why}"
-        ),
-    }
+    let why = match difference {
+        Difference::Instructions => "was loaded by another build of icmpctl".to_owned(),
+        Difference::Table(name) => {
+            format!(
+                "was loaded for other addresses than {interface} has now, or by another build of icmpctl ({name} differs)"
+            )
+        }
+        Difference::Unknown(why) => format!("could not be compared with what is tried out here: {why}"),
+    };
+    format!(
+        "program {program} on {interface} may decide otherwise, because it {why}; `icmpctl apply {interface} FILE` loads it anew"
+    )
 }
 
 impl Told<'_> {
@@ -354,7 +354,7 @@ impl ToldOne<'_> {
         let reasons = width(&mut Reason::ALL.iter().map(|reason| reason.name()));
         let (verdict, reason, rule) = match &self.explanation {
             Some(explanation) => {
-                let rule = explanation.rule.map_or_else(|| "-".to_owned(), rule_name);
+                let rule = explanation.rule.map_or_else(|| "-".to_owned(), |rule| rule.name());
                 (explanation.verdict, explanation.reason.unwrap_or("-"), rule)
             }
             None => ("skipped", "-", self.skipped.unwrap_or("-").to_owned()),

@@ -10,9 +10,9 @@ use pcap_parser::{Block, Linktype, PcapBlockOwned, PcapError, create_reader, tra
 use thiserror::Error;
 
 /// What is read at once, in bytes.
-const BUFFER: usize = 1 << 20;
-/// Longest block that is read, in bytes. No capture has longer packets.
-const MAX_BLOCK: usize = 16 << 20;
+const BUFFER: usize = 64 << 10;
+/// Longest block that is read, in bytes: more than any packet, and than what else captures hold.
+const MAX_BLOCK: usize = 4 << 20;
 
 /// A capture file while it is read.
 pub struct Capture {
@@ -138,7 +138,7 @@ impl Capture {
         if self.reader.grow(MAX_BLOCK) {
             Ok(())
         } else {
-            Err(self.broken("it is said to be longer than any packet"))
+            Err(self.broken("it is said to be longer than a packet can be"))
         }
     }
 
@@ -313,8 +313,8 @@ mod tests {
     fn lies_about_lengths_are_found() {
         let mut file = classic(0xa1b2_c3d4, 1, &[(&LONG, 61)], false);
         file[24 + 8..24 + 12].copy_from_slice(&u32::MAX.to_le_bytes());
-        file.resize(40 << 20, 0);
-        assert_eq!(read(&file).unwrap_err(), "FILE: packet 1: it is said to be longer than any packet");
+        file.resize(3 * MAX_BLOCK, 0);
+        assert_eq!(read(&file).unwrap_err(), "FILE: packet 1: it is said to be longer than a packet can be");
         for at in 48..next_generation(1, &[(0, &LONG, 61)], false).len() {
             for byte in [0x00, 0x7f, 0xff] {
                 let mut file = next_generation(1, &[(0, &LONG, 61)], false);
@@ -327,6 +327,26 @@ mod tests {
             read(b"PK\x03\x04 and whatever follows").unwrap_err(),
             "FILE: it is no capture file: neither pcap nor pcapng"
         );
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+
+        /// Whatever follows a good beginning: the file ends, or something is wrong with it.
+        #[test]
+        fn garbage_is_no_trouble(
+            big: bool,
+            new: bool,
+            keep in 0_usize..200,
+            garbage in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+        ) {
+            let file = if new {
+                next_generation(1, &[(0, &LONG, 61), (0, &CUT, 1500)], big)
+            } else {
+                classic(0xa1b2_c3d4, 1, &[(&LONG, 61), (&CUT, 1500)], big)
+            };
+            let _ = read(&[&file[..keep.min(file.len())], &garbage].concat());
+        }
     }
 
     #[test]

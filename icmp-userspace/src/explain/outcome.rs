@@ -29,7 +29,7 @@ pub struct Explanation<'a> {
     /// What each step decided, in their order.
     pub steps: Vec<Decision>,
     /// The rule that decided; `None` if none was asked.
-    pub rule: Option<&'a Line>,
+    pub rule: Option<Rule<'a>>,
     /// The verdict.
     pub verdict: &'static str,
     /// The reason; `None` for what is not ICMP.
@@ -57,13 +57,37 @@ pub fn counted(before: &Counters, after: &Counters) -> Option<(Family, Reason)> 
     all.find(|(family, reason)| before.get(*family, *reason) != after.get(*family, *reason))
 }
 
-/// A rule as it is named: by its number, with the preset that it is from, or what stands for it.
-#[must_use]
-pub fn rule_name(line: &Line) -> String {
-    match (line.number, &*line.origin) {
-        (Some(number), "file") => format!("rule {number}"),
-        (Some(number), preset) => format!("rule {number} of the preset {preset}"),
-        (None, _) => line.text.clone(),
+/// A rule, or what stands for the packets that no rule decides about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rule<'a> {
+    /// Its number, if it is one.
+    pub number: Option<u32>,
+    /// Where it comes from: `file`, the name of a preset, or `built-in`.
+    pub origin: &'a str,
+    /// Its canonical text.
+    pub text: &'a str,
+}
+
+impl Rule<'_> {
+    /// What it is called: by its number, with the preset that it is from.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match (self.number, self.origin) {
+            (Some(number), "file") => format!("rule {number}"),
+            (Some(number), preset) => format!("rule {number} of the preset {preset}"),
+            (None, _) => self.text.to_owned(),
+        }
+    }
+
+    /// What the rules say, if this one decides.
+    fn decision(&self) -> String {
+        match (self.number, self.text) {
+            (Some(_), text) => format!("{}: {text}", self.name()),
+            (None, GUARD_TEXT) => {
+                "guard: no rule reaches such messages without `force`, nor does the default".to_owned()
+            }
+            (None, text) => format!("{text}: no rule matches, or none that reaches such messages"),
+        }
     }
 }
 
@@ -71,7 +95,8 @@ impl Outcome {
     /// The outcome in words. `packet` is what came, `lines` are the rules of the policy.
     #[must_use]
     pub fn explain<'a>(&self, packet: Option<&Decoded>, lines: &'a [Line]) -> Explanation<'a> {
-        let rule = self.rule.and_then(|slot| lines.iter().find(|line| line.slot == slot));
+        let line = self.rule.and_then(|slot| lines.iter().find(|line| line.slot == slot));
+        let rule = line.map(|Line { number, origin, text, .. }| Rule { number: *number, origin, text });
         let has_reply = matches!(self.verdict, Verdict::Answer | Verdict::Reject);
         let not_icmp = "Not ICMP, or nothing that could be read: left to the stack, and not counted.";
         Explanation {
@@ -84,7 +109,7 @@ impl Outcome {
         }
     }
 
-    fn steps(&self, later_fragment: bool, rule: Option<&Line>) -> Vec<Decision> {
+    fn steps(&self, later_fragment: bool, rule: Option<Rule<'_>>) -> Vec<Decision> {
         let decision =
             |step: Step, decision: &str| Decision { step: step.name(), decision: decision.to_owned() };
         let Some((family, reason)) = self.counted else {
@@ -99,7 +124,8 @@ impl Outcome {
         let mut steps = vec![decision(Step::Parse, parsed)];
         // What is broken leaves before any rule is asked.
         if reason != Reason::BadHeader {
-            steps.push(decision(Step::Classify, &classified(rule)));
+            let classified = rule.map_or_else(|| "no rule is asked".to_owned(), |rule| rule.decision());
+            steps.push(decision(Step::Classify, &classified));
         }
         match (reason.step(), reason) {
             (Step::Answer, Reason::Echo) => steps.push(decision(Step::Answer, "the reply is made")),
@@ -108,21 +134,9 @@ impl Outcome {
             (Step::Reject, _) => steps.push(decision(Step::Reject, "no error is sent")),
             (Step::Parse | Step::Classify | Step::Count, _) => {}
         }
-        let rule = rule.map_or_else(String::new, |line| format!(", {}", rule_name(line)));
+        let rule = rule.map_or_else(String::new, |rule| format!(", {}", rule.name()));
         let (verdict, reason) = (self.verdict.name(), reason.name());
         steps.push(decision(Step::Count, &format!("{}, {verdict}, reason {reason}{rule}", family.name())));
         steps
-    }
-}
-
-/// What the rules say.
-fn classified(rule: Option<&Line>) -> String {
-    let Some(line) = rule else { return "no rule is asked".to_owned() };
-    match line.number {
-        Some(_) => format!("{}: {}", rule_name(line), line.text),
-        None if line.text == GUARD_TEXT => {
-            "guard: no rule reaches such messages without `force`, nor does the default".to_owned()
-        }
-        None => format!("{}: no rule matches, or none that reaches such messages", line.text),
     }
 }
