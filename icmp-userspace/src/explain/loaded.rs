@@ -2,7 +2,7 @@
 
 use icmp_common::{
     counters::Counters,
-    reason::{Reason, Verdict},
+    reason::{Step, Verdict},
 };
 
 use super::outcome::{Outcome, counted};
@@ -29,7 +29,7 @@ impl Loaded {
         Self { trial, counters: Counters::ZERO, rules: Counts::zero(), slots }
     }
 
-    /// Takes a frame through it.
+    /// Takes a frame through it, as the first one that comes after the moment at which it was made.
     pub fn run(&mut self, frame: &[u8]) -> Result<Outcome, Error> {
         let frame = self.trial.run(frame)?;
         let load = |error: aya::maps::MapError| Error::Load(error.to_string());
@@ -38,7 +38,11 @@ impl Loaded {
         let counted = counted(&self.counters, &after);
         let rule = (0..self.slots).find(|slot| rules.slot(*slot) != self.rules.slot(*slot));
         (self.counters, self.rules) = (after, rules);
-        let verdict = counted.map_or(Verdict::Pass, |(_, reason): (_, Reason)| reason.verdict());
+        // The next packet comes as if this one had not.
+        if counted.is_some_and(|(_, reason)| reason.step() == Step::Reject) {
+            self.trial.restore()?;
+        }
+        let verdict = counted.map_or(Verdict::Pass, |(_, reason)| reason.verdict());
         Ok(Outcome { verdict, counted, rule, frame })
     }
 }

@@ -212,8 +212,8 @@ fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     unsafe { bpf_fd(BPF_OBJ_GET, &mut attributes) }
 }
 
-/// The first value of an array map, one for all CPUs, whose values have `length` bytes.
-pub fn first_value(map: BorrowedFd<'_>, length: usize) -> io::Result<Vec<u8>> {
+/// A value of an array map, one for all CPUs, whose values have `length` bytes.
+pub fn array_value(map: BorrowedFd<'_>, index: u32, length: usize) -> io::Result<Vec<u8>> {
     #[repr(C)]
     struct Attributes {
         map: u32,
@@ -222,7 +222,6 @@ pub fn first_value(map: BorrowedFd<'_>, length: usize) -> io::Result<Vec<u8>> {
         value: u64,
         flags: u64,
     }
-    let index = 0_u32;
     let mut value = vec![0; length];
     let mut attributes = Attributes {
         map: map.as_raw_fd() as u32,

@@ -177,11 +177,11 @@ impl Program {
     }
 
     /// Copies a table into its map through memory: a million cells are one copy, not a million system calls.
-    pub(super) fn fill(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    fn fill(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let doing = || format!("filling the map {name}");
         let map = self.map(name)?;
         let fd = map.fd().as_fd().as_raw_fd();
-        // SAFETY: the map is ours alone; no other process maps it, and the program does not run meanwhile.
+        // SAFETY: the map is ours alone; no other process maps it, and the program is not loaded yet.
         let mapped = unsafe { memmap2::MmapOptions::new().len(bytes.len()).map_mut(fd) };
         let mut mapped = mapped.doing(doing)?;
         mapped.copy_from_slice(bytes);

@@ -3,21 +3,13 @@
 //! It has the tables of the policy that runs, copies of what changes meanwhile (dynamic sets, buckets), and counters of its own.
 //! What can be compared with the program that runs is compared.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::{collections::BTreeMap, io, os::fd::AsFd as _};
 
 use aya::{
-    maps::{Array, Map, MapData, MapError, MapInfo},
+    maps::{Array, Map, MapData, MapError, MapFd, MapInfo},
     programs::{TestRun as _, TestRunOptions, loaded_programs},
 };
-use icmp_common::{
-    Family, Plain as _,
-    config::NextHop,
-    tables::{Cells, LINE},
-};
+use icmp_common::{Family, config::NextHop, tables::LINE};
 
 use super::{
     bpf,
@@ -36,11 +28,14 @@ pub const LONGEST: usize = 4096 - 256 - 320;
 /// Most bytes that a frame grows by when it becomes the error about it.
 const GROWTH: usize = 64;
 
+/// A line of buckets.
+type Buckets = [u32; LINE];
+
 /// A second instance of an attached program.
 pub struct Trial {
     program: Program,
-    /// The buckets for errors, as they are before each run.
-    errors: Vec<Cells>,
+    /// The buckets for errors that the program that runs had.
+    errors: Vec<Buckets>,
     /// The interface that frames come from, if the routing table is asked.
     interface: Option<u32>,
 }
@@ -76,9 +71,6 @@ impl Change<'_> {
             copied.map_err(|error| io::Error::other(error.to_string())).doing(doing)?;
         }
         let missing = errors.is_empty();
-        if missing {
-            errors = lines(program.open("ERRORS")?).map_err(|error| Error::Load(error.to_string()))?;
-        }
         let difference = match difference(running, program.id()?) {
             Ok(None) if missing => Some(Difference::Unknown("some of its pins are missing".to_owned())),
             Ok(difference) => difference,
@@ -86,18 +78,19 @@ impl Change<'_> {
         };
         let asks = tables.config.next_hop == NextHop::Fib as u8;
         let interface = asks.then_some(self.site.interface.index);
-        Ok((Trial { program, errors, interface }, difference))
+        let trial = Trial { program, errors, interface };
+        trial.restore()?;
+        Ok((trial, difference))
     }
 }
 
 impl Trial {
-    /// Takes a frame through it, as the first one that comes after the moment at which it was made, and returns what became of it.
+    /// Takes a frame through it, and returns what became of it.
     pub fn run(&mut self, frame: &[u8]) -> Result<Vec<u8>, Error> {
         let length = frame.len();
         if !(SHORTEST..=LONGEST).contains(&length) {
             return Err(Error::FrameLength { length, least: SHORTEST, most: LONGEST });
         }
-        self.program.fill("ERRORS", Cells::bytes(&self.errors))?;
         let mut bytes = vec![0; length + GROWTH];
         // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let context = [0, length as u32, 0, self.interface.unwrap_or(0), 0, 0].map(u32::to_ne_bytes);
@@ -115,6 +108,16 @@ impl Trial {
         Ok(bytes)
     }
 
+    /// Fills its buckets as they were when it was made.
+    pub fn restore(&self) -> Result<(), Error> {
+        let map = self.program.open("ERRORS")?;
+        let restore = || {
+            let mut map = Array::<_, Buckets>::try_from(Map::Array(map))?;
+            self.errors.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))
+        };
+        restore().map_err(|error: MapError| Error::Load(error.to_string()))
+    }
+
     /// The map of its counters.
     pub fn counters(&self) -> Result<MapData, Error> {
         self.program.counters()
@@ -127,9 +130,8 @@ impl Trial {
 }
 
 /// The lines of a map of buckets.
-fn lines(map: MapData) -> Result<Vec<Cells>, MapError> {
-    let map = Array::<_, [u32; LINE]>::try_from(Map::Array(map))?;
-    map.iter().map(|cells| Ok(Cells { cells: cells? })).collect()
+fn lines(map: MapData) -> Result<Vec<Buckets>, MapError> {
+    Array::<_, Buckets>::try_from(Map::Array(map))?.iter().collect()
 }
 
 /// In what two loaded programs differ: instructions, settings, tables. To look into another one's maps takes CAP_SYS_ADMIN.
@@ -176,16 +178,13 @@ fn parts(program: u32) -> Result<Parts, Error> {
 fn contents_are_equal(one: &MapInfo, two: &MapInfo) -> Result<bool, Error> {
     let doing = || format!("comparing {}", one.name_as_str().unwrap_or_default());
     let open = |map: &MapInfo| map.fd().map_err(|error| io::Error::other(error.to_string())).doing(doing);
-    let (value, entries) = (one.value_size() as usize, one.max_entries() as usize);
-    let (one, two) = (open(one)?, open(two)?);
-    if entries == 1 {
-        let read = |map: &aya::maps::MapFd| bpf::first_value(map.as_fd(), value).doing(doing);
-        return Ok(read(&one)? == read(&two)?);
+    let length = one.value_size() as usize;
+    let fds = [open(one)?, open(two)?];
+    for index in 0..one.max_entries() {
+        let read = |map: &MapFd| bpf::array_value(map.as_fd(), index, length).doing(doing);
+        if read(&fds[0])? != read(&fds[1])? {
+            return Ok(false);
+        }
     }
-    let read = |map: &aya::maps::MapFd| {
-        let length = entries * value.next_multiple_of(8);
-        // SAFETY: as long as the map, into which nobody writes once its program is loaded.
-        unsafe { memmap2::MmapOptions::new().len(length).map(map.as_fd().as_raw_fd()) }.doing(doing)
-    };
-    Ok(*read(&one)? == *read(&two)?)
+    Ok(true)
 }
