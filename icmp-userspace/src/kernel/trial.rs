@@ -9,7 +9,7 @@ use aya::{
     maps::{Array, Map, MapData, MapError, MapFd, MapInfo},
     programs::{TestRun as _, TestRunOptions, loaded_programs},
 };
-use icmp_common::{Family, config::NextHop, tables::LINE};
+use icmp_common::{Family, bucket::CELLS, config::NextHop};
 
 use super::{
     bpf,
@@ -29,7 +29,7 @@ pub const LONGEST: usize = 4096 - 256 - 320;
 const GROWTH: usize = 64;
 
 /// A line of buckets.
-type Buckets = [u32; LINE];
+type Buckets = [u64; CELLS];
 
 /// A second instance of an attached program.
 pub struct Trial {
