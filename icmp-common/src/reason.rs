@@ -40,6 +40,35 @@ impl Verdict {
     }
 }
 
+/// A step of a packet's way; `icmp-ebpf/src/lib.rs` has them in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// What the frame is.
+    Parse,
+    /// What the rules say.
+    Classify,
+    /// Whether and how an echo request is answered.
+    Answer,
+    /// Whether and how an error is sent about a packet that a rule rejects.
+    Reject,
+    /// The one exit.
+    Count,
+}
+
+impl Step {
+    /// The word for it, which also names its file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::Classify => "classify",
+            Self::Answer => "answer",
+            Self::Reject => "reject",
+            Self::Count => "count",
+        }
+    }
+}
+
 /// Writes the enum and its attributes from one table, so that no two lists can disagree.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $variant:ident = $number:literal, $verdict:ident, $name:literal, $explanation:literal;)+) => {
@@ -128,4 +157,30 @@ reasons! {
     RejectOverLimit = 21, Deny, "reject-over-limit", "Rejected by a rule, but more errors than are allowed have been sent: dropped.";
     /// `limit`, and what is over it is not let through.
     OverLimit = 22, Limit, "over-limit", "Over a limit of the access list: dropped.";
+}
+
+impl Reason {
+    /// The step that comes to this decision.
+    #[must_use]
+    pub const fn step(self) -> Step {
+        match self {
+            Self::Fragment | Self::IpOptions | Self::ExtensionHeader | Self::BadHeader => Step::Parse,
+            Self::Denied => Step::Classify,
+            Self::Rejected | Self::RejectedSilently | Self::RejectOverLimit => Step::Reject,
+            Self::Echo
+            | Self::OtherType
+            | Self::OtherCode
+            | Self::AnswersOff
+            | Self::OtherHost
+            | Self::LinkMulticast
+            | Self::OwnFrame
+            | Self::NotServed
+            | Self::NotUnicast
+            | Self::BadSource
+            | Self::NoNextHop
+            | Self::BadHeaderChecksum
+            | Self::BadChecksum
+            | Self::TooLong => Step::Answer,
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod attach;
 mod confirm;
 mod detach;
 mod duration;
+mod explain;
 mod guardian;
 mod install;
 mod output;
@@ -72,12 +73,21 @@ enum Verb {
     Status(status::Arguments),
     /// Show what became of the packets, and why
     Stats(stats::Arguments),
+    /// Say what becomes of a packet, and why; nothing is counted and nothing sent
+    Explain(explain::Arguments),
     /// Check policy files, show what they mean, make one from a router's configuration
     Policy(policy::Arguments),
     #[command(hide = true)]
     Guardian(guardian::Arguments),
 }
 
+/// Something was typed that means nothing, which only showed when all of it was known.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Exit status where something was typed that means nothing.
+const USAGE_ERROR: u8 = 2;
 /// Exit status where a policy has errors.
 const POLICY_ERROR: u8 = 3;
 
@@ -99,6 +109,9 @@ fn report(error: &anyhow::Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let _ = writeln!(std::io::stderr(), "icmpctl: {error:#}");
+    if error.downcast_ref::<Usage>().is_some() {
+        return ExitCode::from(USAGE_ERROR);
+    }
     let invalid = matches!(error.downcast_ref(), Some(FileError::Invalid(_)));
     let too_large = error.downcast_ref::<TooLarge>().is_some() || error.downcast_ref::<TooMany>().is_some();
     if invalid || too_large { ExitCode::from(POLICY_ERROR) } else { ExitCode::FAILURE }
@@ -123,6 +136,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Set(arguments) => arguments.run(places).await,
             Verb::Status(arguments) => arguments.run(places).await,
             Verb::Stats(arguments) => arguments.run(places).await,
+            Verb::Explain(arguments) => arguments.run(places).await,
             Verb::Policy(arguments) => arguments.run(),
             Verb::Guardian(arguments) => arguments.run(places).await,
         }

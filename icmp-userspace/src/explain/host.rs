@@ -16,6 +16,7 @@ use icmp_common::{
 };
 use icmp_ebpf::{Frame, MAX_SUM, NextHop, Route, Side, State, Verdict};
 
+use super::outcome::{Outcome, counted};
 use crate::policy::compile::Tables;
 
 /// A frame in a vector.
@@ -107,6 +108,14 @@ impl<'a> HostState<'a> {
         let mut frame = VecFrame(frame);
         let verdict = icmp_ebpf::handle(&mut frame, self);
         (verdict, frame.0)
+    }
+
+    /// Takes a frame all the way, and tells what came of it.
+    #[must_use]
+    pub fn outcome(mut self, frame: Vec<u8>) -> Outcome {
+        let (verdict, frame) = self.handle(frame);
+        let counted = counted(&Counters::ZERO, &self.counters);
+        Outcome { verdict, counted, rule: self.rules.first().copied(), frame }
     }
 
     fn membership(&self, address: &[u8]) -> Option<&Membership> {

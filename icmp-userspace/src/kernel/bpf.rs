@@ -1,5 +1,5 @@
 //! The few bpf(2) commands that aya has no call for: XDP links that never fall back to netlink, what a link is
-//! attached to, and pins.
+//! attached to, pins, and values whose size is known only when the program runs.
 //!
 //! Attributes are prefixes of the kernel's `union bpf_attr` (`linux/bpf.h`); it takes what is missing for zeros.
 
@@ -13,6 +13,7 @@ use std::{
     path::Path,
 };
 
+const BPF_MAP_LOOKUP_ELEM: u32 = 1;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
@@ -209,4 +210,27 @@ fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let mut attributes = PathAttributes { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     // SAFETY: as above.
     unsafe { bpf_fd(BPF_OBJ_GET, &mut attributes) }
+}
+
+/// A value of an array map, one for all CPUs, whose values have `length` bytes.
+pub fn array_value(map: BorrowedFd<'_>, index: u32, length: usize) -> io::Result<Vec<u8>> {
+    #[repr(C)]
+    struct Attributes {
+        map: u32,
+        reserved: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    let mut value = vec![0; length];
+    let mut attributes = Attributes {
+        map: map.as_raw_fd() as u32,
+        reserved: 0,
+        key: std::ptr::from_ref(&index) as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: laid out as `map_fd`, `key`, `value`, `flags`; both pointers are to as many bytes as the map has in a key and a value.
+    unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attributes) }?;
+    Ok(value)
 }

@@ -187,6 +187,16 @@ pub enum Error {
         /// Where its state should be.
         path: PathBuf,
     },
+    /// A frame that no trial run takes.
+    #[error("the kernel tries out frames of {least} to {most} bytes alone, and this one has {length}")]
+    FrameLength {
+        /// How long it is.
+        length: usize,
+        /// How long it has to be.
+        least: usize,
+        /// How long it may be.
+        most: usize,
+    },
     /// Too many entries in dynamic sets.
     #[error("the dynamic sets would hold {count} different {family} prefixes; {most} are the most")]
     SetsFull {

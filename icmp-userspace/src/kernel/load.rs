@@ -169,8 +169,13 @@ impl Program {
 
     /// The map of its counters.
     pub fn counters(&self) -> Result<MapData, Error> {
-        let fd = self.map("COUNTERS")?.fd().as_fd().try_clone_to_owned();
-        let fd = fd.doing(|| "opening the counters once more".to_owned())?;
+        self.open("COUNTERS")
+    }
+
+    /// One of its maps, opened once more.
+    pub(super) fn open(&self, name: &str) -> Result<MapData, Error> {
+        let fd = self.map(name)?.fd().as_fd().try_clone_to_owned();
+        let fd = fd.doing(|| format!("opening the map {name} once more"))?;
         MapData::from_fd(fd).map_err(|error| Error::Load(chain(&error)))
     }
 

@@ -16,5 +16,6 @@ pub mod record;
 pub mod sets;
 pub mod stamp;
 pub mod state;
+pub mod trial;
 
 pub use error::Error;

@@ -36,7 +36,7 @@ use crate::policy::prefix::Prefix;
 /// The file in the state directory.
 const FILE: &str = "dynamic.json";
 /// The maps in the object file, by the number of their [`Family`].
-const MAPS: [&str; 2] = ["DYNAMIC4", "DYNAMIC6"];
+pub(super) const MAPS: [&str; 2] = ["DYNAMIC4", "DYNAMIC6"];
 /// Longest name of a set that is read back.
 const MAX_NAME: usize = 256;
 
@@ -263,6 +263,24 @@ impl Octets for [u8; 16] {
 
 fn key<K: Octets>(prefix: Prefix) -> Option<Key<K>> {
     Some(Key::new(u32::from(prefix.length()), K::of(prefix.address())?))
+}
+
+/// Copies what the pinned map of a family holds into another one.
+pub(super) fn copy(family: Family, pin: &Path, to: MapData) -> Result<(), MapError> {
+    match family {
+        Family::Ipv4 => copy_entries::<[u8; 4]>(pin, to),
+        Family::Ipv6 => copy_entries::<[u8; 16]>(pin, to),
+    }
+}
+
+fn copy_entries<K: Octets>(pin: &Path, to: MapData) -> Result<(), MapError> {
+    let from = LpmTrie::<_, K, Value>::try_from(Map::LpmTrie(MapData::from_pin(pin)?))?;
+    let mut to = LpmTrie::<_, K, Value>::try_from(Map::LpmTrie(to))?;
+    for entry in &from {
+        let (key, value) = entry?;
+        to.insert(&key, value, 0)?;
+    }
+    Ok(())
 }
 
 /// Changes in a map what is not as it is wanted. What leaves goes first, so that a full map has room for what comes.

@@ -32,9 +32,15 @@ impl Counts {
 
     /// Reads the counters that are pinned at `path`.
     pub fn read_pinned(path: &Path) -> Result<Self, MapError> {
-        let map = PerCpuArray::<_, Value>::try_from(Map::PerCpuArray(MapData::from_pin(path)?))?;
+        Self::read(MapData::from_pin(path)?, RULE_SLOTS as u32)
+    }
+
+    /// Reads counters from their map: those of this many slots at least.
+    pub fn read(map: MapData, slots: u32) -> Result<Self, MapError> {
+        let map = PerCpuArray::<_, Value>::try_from(Map::PerCpuArray(map))?;
         let mut counts = Self::zero();
-        for (number, sums) in counts.0.chunks_mut(RULE_CHUNK).enumerate() {
+        let chunks = counts.0.chunks_mut(RULE_CHUNK).take((slots as usize).div_ceil(RULE_CHUNK));
+        for (number, sums) in chunks.enumerate() {
             for Value(part) in map.get(&(number as u32), 0)?.iter() {
                 for (sum, packets) in sums.iter_mut().zip(part.packets) {
                     *sum = sum.wrapping_add(packets);

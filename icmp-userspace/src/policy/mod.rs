@@ -2,7 +2,7 @@
 //!
 //! `file` reads the TOML and calls `sets` for named prefixes (with `lists` for files of them) and `rules` for the access list
 //! (with `words`, `kinds` and `names` for its parts); `lint` judges the whole. `router` makes policies of router
-//! configurations.
+//! configurations; `packet` reads the same words where they describe one packet.
 
 pub mod acl;
 pub mod compile;
@@ -16,6 +16,7 @@ mod kinds;
 pub mod lint;
 mod lists;
 pub mod names;
+pub mod packet;
 pub mod prefix;
 pub mod presets;
 pub mod router;

@@ -749,7 +749,8 @@ where
     if first > last { Err(word.reversed(first, last)) } else { Ok([first, last]) }
 }
 
-fn dscp(words: &mut Words<'_>) -> Result<u8, Diagnostic> {
+/// A DSCP by number or name.
+pub(super) fn dscp(words: &mut Words<'_>) -> Result<u8, Diagnostic> {
     let what = "a DSCP from 0 to 63, or ef, cs0 to cs7, af11 to af43";
     let word = words.expect(what)?;
     let digit = |text: &str, at: usize| text.as_bytes().get(at).map(|byte| byte.wrapping_sub(b'0'));

@@ -1,0 +1,190 @@
+//! Trial runs: a second instance of the attached program, attached to nothing itself, for packets that must leave no trace.
+//!
+//! It has the tables of the policy that runs, copies of what changes meanwhile (dynamic sets, buckets), and counters of its own.
+//! What can be compared with the program that runs is compared.
+
+use std::{collections::BTreeMap, io, os::fd::AsFd as _};
+
+use aya::{
+    maps::{Array, Map, MapData, MapError, MapFd, MapInfo},
+    programs::{TestRun as _, TestRunOptions, loaded_programs},
+};
+use icmp_common::{Family, bucket::CELLS, config::NextHop};
+
+use super::{
+    bpf,
+    change::Change,
+    error::{Doing as _, Error},
+    load::{KEPT, Program},
+    sets,
+};
+use crate::policy::compile::Tables;
+
+/// Shortest frame that a trial takes: an Ethernet header (`bpf_test_init` in the kernel's `net/bpf/test_run.c`).
+pub const SHORTEST: usize = 14;
+/// Longest frame: what is left of a page behind headroom (256 bytes) and tailroom (320).
+pub const LONGEST: usize = 4096 - 256 - 320;
+
+/// Most bytes that a frame grows by when it becomes the error about it.
+const GROWTH: usize = 64;
+
+/// A line of buckets.
+type Buckets = [u64; CELLS];
+
+/// A second instance of an attached program.
+pub struct Trial {
+    program: Program,
+    /// The buckets for errors that the program that runs had.
+    errors: Vec<Buckets>,
+    /// The interface that frames come from, if the routing table is asked.
+    interface: Option<u32>,
+}
+
+/// In what a second instance differs from the program that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Difference {
+    /// In its instructions.
+    Instructions,
+    /// In this table.
+    Table(String),
+    /// That could not be found out.
+    Unknown(String),
+}
+
+impl Change<'_> {
+    /// A second instance of what is in place. `tables` are those of its policy; in what it differs nevertheless is told.
+    pub fn trial(&self, object: &[u8], tables: &Tables) -> Result<(Trial, Option<Difference>), Error> {
+        let running = self.must_run()?.program;
+        let mut program = Program::load(object, tables, &[], &self.site.files.verifier_log)?;
+        let mut errors = Vec::new();
+        for (name, pin) in self.site.pins.kept()? {
+            let doing = || format!("copying {}", pin.display());
+            let copied = if name == "ERRORS" {
+                MapData::from_pin(&pin).and_then(lines).map(|lines| errors = lines)
+            } else if let Some(family) =
+                Family::ALL.into_iter().find(|family| sets::MAPS[*family as usize] == name)
+            {
+                sets::copy(family, &pin, program.open(name)?)
+            } else {
+                Ok(())
+            };
+            copied.map_err(|error| io::Error::other(error.to_string())).doing(doing)?;
+        }
+        let missing = errors.is_empty();
+        let difference = match difference(running, program.id()?) {
+            Ok(None) if missing => Some(Difference::Unknown("some of its pins are missing".to_owned())),
+            Ok(difference) => difference,
+            Err(error) => Some(Difference::Unknown(error.to_string())),
+        };
+        let asks = tables.config.next_hop == NextHop::Fib as u8;
+        let interface = asks.then_some(self.site.interface.index);
+        let trial = Trial { program, errors, interface };
+        trial.restore()?;
+        Ok((trial, difference))
+    }
+}
+
+impl Trial {
+    /// Takes a frame through it, and returns what became of it.
+    pub fn run(&mut self, frame: &[u8]) -> Result<Vec<u8>, Error> {
+        let length = frame.len();
+        if !(SHORTEST..=LONGEST).contains(&length) {
+            return Err(Error::FrameLength { length, least: SHORTEST, most: LONGEST });
+        }
+        let mut bytes = vec![0; length + GROWTH];
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
+        let context = [0, length as u32, 0, self.interface.unwrap_or(0), 0, 0].map(u32::to_ne_bytes);
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut bytes),
+            ctx_in: self.interface.map(|_| context.as_flattened()),
+            ..TestRunOptions::new()
+        };
+        let result = self.program.xdp()?.test_run(options);
+        let result = result
+            .map_err(|error| io::Error::other(error.to_string()))
+            .doing(|| "trying out the program on a packet".to_owned())?;
+        bytes.truncate(result.data_size_out as usize);
+        Ok(bytes)
+    }
+
+    /// Fills its buckets as they were when it was made.
+    pub fn restore(&self) -> Result<(), Error> {
+        let map = self.program.open("ERRORS")?;
+        let restore = || {
+            let mut map = Array::<_, Buckets>::try_from(Map::Array(map))?;
+            self.errors.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))
+        };
+        restore().map_err(|error: MapError| Error::Load(error.to_string()))
+    }
+
+    /// The map of its counters.
+    pub fn counters(&self) -> Result<MapData, Error> {
+        self.program.counters()
+    }
+
+    /// The map of its counters of rules.
+    pub fn rules(&self) -> Result<MapData, Error> {
+        self.program.open("RULES")
+    }
+}
+
+/// The lines of a map of buckets.
+fn lines(map: MapData) -> Result<Vec<Buckets>, MapError> {
+    Array::<_, Buckets>::try_from(Map::Array(map))?.iter().collect()
+}
+
+/// In what two loaded programs differ: instructions, settings, tables. To look into another one's maps takes CAP_SYS_ADMIN.
+fn difference(running: u32, own: u32) -> Result<Option<Difference>, Error> {
+    let (running, own) = (parts(running)?, parts(own)?);
+    if running.tag != own.tag || !running.tables.keys().eq(own.tables.keys()) {
+        return Ok(Some(Difference::Instructions));
+    }
+    for (name, table) in &own.tables {
+        let other = &running.tables[name];
+        let size = |table: &MapInfo| (table.max_entries(), table.value_size());
+        if size(table) != size(other) || !contents_are_equal(table, other)? {
+            return Ok(Some(Difference::Table(name.clone())));
+        }
+    }
+    Ok(None)
+}
+
+/// What a loaded program consists of.
+struct Parts {
+    /// Stands for its instructions.
+    tag: u64,
+    /// Its settings and tables, which nobody changes, by name.
+    tables: BTreeMap<String, MapInfo>,
+}
+
+fn parts(program: u32) -> Result<Parts, Error> {
+    let doing = || format!("looking into program {program}");
+    let info = loaded_programs().filter_map(Result::ok).find(|info| info.id() == program);
+    let info = info.ok_or(io::ErrorKind::NotFound).doing(doing)?;
+    let ids = info.map_ids().map_err(|error| io::Error::other(error.to_string())).doing(doing)?;
+    let mut tables = BTreeMap::new();
+    for id in ids.unwrap_or_default() {
+        let map = MapInfo::from_id(id).map_err(|error| io::Error::other(error.to_string())).doing(doing)?;
+        let name = map.name_as_str().unwrap_or_default().to_owned();
+        if KEPT.iter().all(|kept| kept.name != name) {
+            tables.insert(name, map);
+        }
+    }
+    Ok(Parts { tag: info.tag(), tables })
+}
+
+/// Whether two arrays of the same size hold the same.
+fn contents_are_equal(one: &MapInfo, two: &MapInfo) -> Result<bool, Error> {
+    let doing = || format!("comparing {}", one.name_as_str().unwrap_or_default());
+    let open = |map: &MapInfo| map.fd().map_err(|error| io::Error::other(error.to_string())).doing(doing);
+    let length = one.value_size() as usize;
+    let fds = [open(one)?, open(two)?];
+    for index in 0..one.max_entries() {
+        let read = |map: &MapFd| bpf::array_value(map.as_fd(), index, length).doing(doing);
+        if read(&fds[0])? != read(&fds[1])? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
