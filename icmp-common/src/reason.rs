@@ -47,6 +47,8 @@ pub enum Step {
     Parse,
     /// What the rules say.
     Classify,
+    /// Whether a rule's rates allow it.
+    Limit,
     /// Whether and how an echo request is answered.
     Answer,
     /// Whether and how an error is sent about a packet that a rule rejects.
@@ -62,6 +64,7 @@ impl Step {
         match self {
             Self::Parse => "parse",
             Self::Classify => "classify",
+            Self::Limit => "limit",
             Self::Answer => "answer",
             Self::Reject => "reject",
             Self::Count => "count",
@@ -166,6 +169,7 @@ impl Reason {
         match self {
             Self::Fragment | Self::IpOptions | Self::ExtensionHeader | Self::BadHeader => Step::Parse,
             Self::Denied => Step::Classify,
+            Self::OverLimit => Step::Limit,
             Self::Rejected | Self::RejectedSilently | Self::RejectOverLimit => Step::Reject,
             Self::Echo
             | Self::OtherType

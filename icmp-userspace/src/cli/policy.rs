@@ -159,7 +159,7 @@ impl From<acl::ErrorRate> for ErrorRate {
 
 impl Meaning {
     fn of(policy: &Policy) -> Self {
-        let Policy { respond, sets, acl } = policy;
+        let Policy { respond, sets, acl, .. } = policy;
         let own = respond.own.then(|| "own".to_owned());
         let set = |set: &icmp_userspace::policy::Set| {
             let ipv4 = set.prefixes.iter().filter(|prefix| prefix.address().is_ipv4()).count();
@@ -293,7 +293,7 @@ fn compile(loaded: &Loaded) -> anyhow::Result<()> {
     let interface = Interface { mac: [0; 6], addresses: Vec::new(), broadcasts: Vec::new() };
     let tables = Tables::compile(policy, &interface, &slots)?;
     let took = start.elapsed();
-    let Policy { respond, sets, acl } = policy;
+    let Policy { respond, sets, acl, .. } = policy;
     let prefixes = sets.iter().map(|set| set.prefixes.len()).sum::<usize>();
     let addresses = |pick: fn(&Rule) -> &Address| {
         acl.rules.iter().map(pick).collect::<std::collections::HashSet<_>>().len()

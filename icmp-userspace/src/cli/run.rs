@@ -320,9 +320,11 @@ fn say_totals(site: &Site) {
     let Some(pin) = site.map_pin("COUNTERS") else { return };
     let Ok(counters) = counters::read_pinned(&pin) else { return };
     for total in counters::totals(&counters) {
-        let counters::Total { family, received, answered, denied, rejected, passed, malformed } = total;
+        let counters::Total { family, received, answered, denied, rejected, limited, passed, malformed } =
+            total;
         log::info!(
-            "{family}: {received} received, {answered} answered, {passed} passed, {denied} denied ({rejected} of them told so), {malformed} malformed"
+            "{family}: {received} received, {answered} answered, {passed} passed, {denied} denied ({rejected} of them told so), {limited} limited, \
+             {malformed} malformed"
         );
     }
 }

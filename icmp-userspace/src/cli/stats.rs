@@ -94,10 +94,12 @@ impl Arguments {
 /// Totals first, then the reasons that applied, then the rules, or how to see them.
 fn print(statistics: &Statistics) -> anyhow::Result<()> {
     output::line(&statistics.interface)?;
-    let mut rows =
-        vec![["", "RECEIVED", "ANSWERED", "PASSED", "DENIED", "REJECTED", "MALFORMED"].map(str::to_owned)];
+    let mut rows = vec![
+        ["", "RECEIVED", "ANSWERED", "PASSED", "DENIED", "REJECTED", "LIMITED", "MALFORMED"]
+            .map(str::to_owned),
+    ];
     rows.extend(statistics.totals.iter().map(|total| {
-        let Total { family, received, answered, passed, denied, rejected, malformed } = *total;
+        let Total { family, received, answered, passed, denied, rejected, limited, malformed } = *total;
         [
             family.to_owned(),
             received.to_string(),
@@ -105,10 +107,11 @@ fn print(statistics: &Statistics) -> anyhow::Result<()> {
             passed.to_string(),
             denied.to_string(),
             rejected.to_string(),
+            limited.to_string(),
             malformed.to_string(),
         ]
     }));
-    output::columns(&rows, &[1, 2, 3, 4, 5, 6])?;
+    output::columns(&rows, &[1, 2, 3, 4, 5, 6, 7])?;
     let mut rows = vec![["", "VERDICT", "REASON", "PACKETS", "MEANING"].map(str::to_owned)];
     rows.extend(statistics.reasons.iter().filter(|row| row.packets > 0).map(|row| {
         [

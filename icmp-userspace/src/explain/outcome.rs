@@ -128,6 +128,7 @@ impl Outcome {
             steps.push(decision(Step::Classify, &classified));
         }
         match (reason.step(), reason) {
+            (Step::Limit, _) => steps.push(decision(Step::Limit, "over a rate")),
             (Step::Answer, Reason::Echo) => steps.push(decision(Step::Answer, "the reply is made")),
             (Step::Answer, _) => steps.push(decision(Step::Answer, "not answered")),
             (Step::Reject, Reason::Rejected) => steps.push(decision(Step::Reject, "the error is made")),

@@ -15,7 +15,7 @@ use super::{
     bpf,
     change::Change,
     error::{Doing as _, Error},
-    load::{KEPT, Program},
+    load::{BUCKETS, KEPT, Program},
     sets,
 };
 use crate::policy::compile::Tables;
@@ -34,8 +34,8 @@ type Buckets = [u64; CELLS];
 /// A second instance of an attached program.
 pub struct Trial {
     program: Program,
-    /// The buckets for errors that the program that runs had.
-    errors: Vec<Buckets>,
+    /// The buckets that the program that runs had.
+    buckets: Vec<Buckets>,
     /// The interface that frames come from, if the routing table is asked.
     interface: Option<u32>,
 }
@@ -56,11 +56,11 @@ impl Change<'_> {
     pub fn trial(&self, object: &[u8], tables: &Tables) -> Result<(Trial, Option<Difference>), Error> {
         let running = self.must_run()?.program;
         let mut program = Program::load(object, tables, &[], &self.site.files.verifier_log)?;
-        let mut errors = Vec::new();
+        let mut buckets = Vec::new();
         for (name, pin) in self.site.pins.kept()? {
             let doing = || format!("copying {}", pin.display());
-            let copied = if name == "ERRORS" {
-                MapData::from_pin(&pin).and_then(lines).map(|lines| errors = lines)
+            let copied = if name == BUCKETS {
+                MapData::from_pin(&pin).and_then(lines).map(|lines| buckets = lines)
             } else if let Some(family) =
                 Family::ALL.into_iter().find(|family| sets::MAPS[*family as usize] == name)
             {
@@ -70,7 +70,7 @@ impl Change<'_> {
             };
             copied.map_err(|error| io::Error::other(error.to_string())).doing(doing)?;
         }
-        let missing = errors.is_empty();
+        let missing = buckets.is_empty();
         let difference = match difference(running, program.id()?) {
             Ok(None) if missing => Some(Difference::Unknown("some of its pins are missing".to_owned())),
             Ok(difference) => difference,
@@ -78,7 +78,7 @@ impl Change<'_> {
         };
         let asks = tables.config.next_hop == NextHop::Fib as u8;
         let interface = asks.then_some(self.site.interface.index);
-        let trial = Trial { program, errors, interface };
+        let trial = Trial { program, buckets, interface };
         trial.restore()?;
         Ok((trial, difference))
     }
@@ -110,10 +110,10 @@ impl Trial {
 
     /// Fills its buckets as they were when it was made.
     pub fn restore(&self) -> Result<(), Error> {
-        let map = self.program.open("ERRORS")?;
+        let map = self.program.open(BUCKETS)?;
         let restore = || {
             let mut map = Array::<_, Buckets>::try_from(Map::Array(map))?;
-            self.errors.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))
+            self.buckets.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))
         };
         restore().map_err(|error: MapError| Error::Load(error.to_string()))
     }

@@ -66,6 +66,8 @@ pub struct Total {
     pub denied: u64,
     /// Of the denied ones, those about which an error was sent.
     pub rejected: u64,
+    /// Dropped because they were over a limit.
+    pub limited: u64,
     /// Dropped because they were broken.
     pub malformed: u64,
 }
@@ -79,10 +81,10 @@ pub fn totals(counters: &Counters) -> [Total; 2] {
             reasons.map(|reason| counters.get(family, *reason)).sum::<u64>()
         };
         let (answered, passed, malformed) = (of(Verdict::Answer), of(Verdict::Pass), of(Verdict::Malformed));
-        let rejected = of(Verdict::Reject);
+        let (rejected, limited) = (of(Verdict::Reject), of(Verdict::Limit));
         let denied = of(Verdict::Deny) + rejected;
-        let received = answered + passed + denied + malformed;
-        Total { family: family.name(), received, answered, passed, denied, rejected, malformed }
+        let received = answered + passed + denied + limited + malformed;
+        Total { family: family.name(), received, answered, passed, denied, rejected, limited, malformed }
     })
 }
 
