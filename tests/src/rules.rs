@@ -168,12 +168,13 @@ fn address(scope: Scope) -> BoxedStrategy<String> {
     let prefix = |prefix: Prefix| {
         if prefix.is_host() { format!("host {prefix}") } else { prefix.to_string() }
     };
-    let mask = select(vec!["0.0.0.3", "0.0.1.0", "0.0.1.5", "0.1.0.4", "0.0.7.255", "7.0.0.0"]);
+    let mask =
+        select(vec!["0.0.1.0", "0.0.1.5", "0.1.0.4", "0.1.7.254", "0.0.6.255", "0.0.254.3", "7.0.0.0"]);
     let wildcard = (address4(), mask).prop_map(|(address, mask)| format!("{address} {mask}"));
     match scope {
         Scope::Both => named.boxed(),
         Scope::One(Family::Ipv4) => {
-            prop_oneof![4 => named, 3 => prefix4().prop_map(prefix), 1 => wildcard].boxed()
+            prop_oneof![4 => named, 3 => prefix4().prop_map(prefix), 3 => wildcard].boxed()
         }
         Scope::One(Family::Ipv6) => prop_oneof![4 => named, 4 => prefix6().prop_map(prefix)].boxed(),
     }
@@ -267,7 +268,7 @@ fn options() -> impl Strategy<Value = String> {
         1 => Just("length 200-65535".to_owned()),
         2 => select(vec!["ttl 255", "ttl 0-254", "ttl 1", "ttl 2-255", "ttl 0-1", "ttl 60-200"]).prop_map(str::to_owned),
         2 => select(vec!["dscp ef", "dscp 0", "dscp cs0"]).prop_map(str::to_owned),
-        2 => (1..4_u16).prop_map(|vlan| format!("vlan {vlan}")),
+        4 => (1..4_u16).prop_map(|vlan| format!("vlan {vlan}")),
         1 => Just("monitor".to_owned()),
         1 => Just("log 1/7".to_owned()),
         1 => Just("force".to_owned()),

@@ -186,7 +186,7 @@ fn fault(fate: Fate, packet: &Packet, outcome: &Outcome, without_rules: &Outcome
 /// What is in the dynamic set, until when.
 fn members() -> impl Strategy<Value = HashMap<IpAddr, Until>> {
     let until = select(vec![Until(NOW - 1), Until(NOW), Until(NOW + 1), Until::FOREVER]);
-    vec((address(), until), 0..12).prop_map(|members| members.into_iter().collect())
+    vec((address(), until), 0..24).prop_map(|members| members.into_iter().collect())
 }
 
 fn octets(address: &IpAddr) -> Vec<u8> {
@@ -245,7 +245,7 @@ fn c83_c87_compiled_tables_decide_as_a_walk_of_the_rules_does() {
     if let Err(error) = outcome {
         tell(error, |(text, ..)| text);
     }
-    hits.assert_at_least(20);
+    hits.assert_at_least(10);
 }
 
 /// The same with the loaded program, whose dynamic sets are empty, and fewer policies.
@@ -255,13 +255,13 @@ fn c83_c87_the_loaded_program_decides_as_a_walk_of_the_rules_does() {
     let base = tables(RESPOND);
     let mut hits = Hits::default();
     let config = ProptestConfig {
-        cases: 12,
+        cases: 40,
         failure_persistence: None,
         max_shrink_iters: 100,
         ..ProptestConfig::default()
     };
     let hits_of = std::cell::RefCell::new(&mut hits);
-    let outcome = TestRunner::new(config).run(&(policy(), vec(packet(), 400)), |(text, packets)| {
+    let outcome = TestRunner::new(config).run(&(policy(), vec(packet(), 100)), |(text, packets)| {
         let compiled = Compiled::new(&text);
         let mut loaded = Loaded::new(&compiled.tables);
         let mut counts: BTreeMap<u32, u64> = compiled.slots.rules().map(|(_, slot)| (slot, 0)).collect();
@@ -290,7 +290,7 @@ fn c83_c87_the_loaded_program_decides_as_a_walk_of_the_rules_does() {
     if let Err(error) = outcome {
         tell(error, |(text, _)| text);
     }
-    for sort in ["permit", "deny", "reject", "guard", "fragments", "ttl", "set"] {
+    for sort in ["default permit", "default deny", "guard", "permit", "deny", "limit", "type", "set"] {
         assert!(hits.0[sort] > 0, "{sort} decided never: {:?}", hits.0);
     }
 }
