@@ -285,7 +285,7 @@ reject sends at most 5/s burst 20 to one source, 1000/s burst 50 in all
         "permit icmp6 any any 1 (but limits apply)",
         "permit icmp6 any any 2",
         "permit icmp6 any any 4 1-2 (but limits apply)",
-        "permit icmp6 any any 130-132 ttl 1-1",
+        "permit icmp6 any any 130-132 ttl 0-1",
     ] {
         assert!(
             guard.iter().any(|line| line.ends_with(&format!("  {rule}"))),
