@@ -78,6 +78,10 @@ fn reject4<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, ruling: 
     if !checksum::verifies(header_sum) {
         return None;
     }
+    // A subnet's broadcast address, which only the tables know.
+    if destination4(state, source).destination() == Destination::NotUnicast {
+        return None;
+    }
     let source4 = match destination4(state, destination).destination() {
         Destination::NotUnicast => return None,
         Destination::Served | Destination::Own => destination,

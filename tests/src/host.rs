@@ -62,6 +62,14 @@ pub fn handle(tables: &Tables, frame: &[u8]) -> Outcome {
     handle_routed(tables, None, frame).0
 }
 
+/// As [`handle`], in a state that other frames may have gone through before.
+#[must_use]
+pub fn handle_in(state: &mut HostState<'_>, frame: &[u8]) -> Outcome {
+    let before = state.counters;
+    let (verdict, bytes) = state.handle(frame.to_vec());
+    Outcome::new(verdict, &before, &state.counters, bytes)
+}
+
 /// As [`handle`], with a routing table that gives one answer: the MAC addresses that a reply comes from and goes
 /// to. Also says what it was asked.
 #[must_use]
@@ -74,8 +82,7 @@ pub fn handle_routed(
     let next_hop = next_hop.map(|(from, to)| NextHop { source: parts(from), destination: parts(to) });
     let mut state = HostState::new(tables);
     state.next_hop = next_hop;
-    let (verdict, bytes) = state.handle(frame.to_vec());
-    (Outcome::new(verdict, &Counters::ZERO, &state.counters, bytes), state.asked)
+    (handle_in(&mut state, frame), state.asked)
 }
 
 /// The interface that policies are compiled for: one address and subnet of each family.

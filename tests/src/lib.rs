@@ -1,8 +1,10 @@
 //! The harness of the tests of the whole: what they stand on, apart from what they say.
 //!
 //! `host` and `loaded` run the data path in its two builds, `frames` makes frames and `oracle` says what should
-//! come of them, both with other people's encoders. `netns` makes networks, `port` sends raw frames in them, and
-//! `icmpctl` runs the real binary there. Tests that need a kernel are marked `#[ignore = "needs root and BPF"]`.
+//! come of them, both with other people's encoders. `packets` makes random packets, `rules` random policies, and walks
+//! their rules. `netns` makes networks, `port` sends raw frames in them, `ping` real pings, and `icmpctl` runs the real
+//! binary there.
+//! Tests that need a kernel are marked `#[ignore = "needs root and BPF"]`.
 
 pub mod frames;
 pub mod host;
@@ -10,4 +12,7 @@ pub mod icmpctl;
 pub mod loaded;
 pub mod netns;
 pub mod oracle;
+pub mod packets;
+pub mod ping;
 pub mod port;
+pub mod rules;

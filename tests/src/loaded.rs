@@ -5,9 +5,13 @@ use std::fs;
 use aya::programs::{TestRun as _, TestRunOptions};
 use icmp_common::counters::Counters;
 use icmp_ebpf::Verdict;
-use icmp_userspace::{kernel::load::Program, observe::counters, policy::compile::Tables};
+use icmp_userspace::{
+    kernel::load::Program,
+    observe::{counters, rules::Counts},
+    policy::compile::Tables,
+};
 
-use crate::{host::Outcome, icmpctl};
+use crate::{host::Outcome, icmpctl, netns::Bpffs};
 
 /// Shortest frame that a test run takes: an Ethernet header (`bpf_test_init` in `net/bpf/test_run.c`).
 pub const SHORTEST: usize = 14;
@@ -49,6 +53,15 @@ impl Loaded {
         // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let context = [0, frame.len() as u32, 0, interface, 0, 0].map(u32::to_ne_bytes);
         self.run_with(frame, Some(context.as_flattened()))
+    }
+
+    /// How many packets each rule has decided about.
+    #[must_use]
+    pub fn rules(&self) -> Counts {
+        let bpffs = Bpffs::new();
+        let pin = bpffs.path().join("rules");
+        self.program.pin("RULES", &pin).unwrap();
+        Counts::read_pinned(&pin).unwrap()
     }
 
     fn run_with(&mut self, frame: &[u8], context: Option<&[u8]>) -> Outcome {

@@ -1,7 +1,10 @@
-//! What should become of a frame, according to other people's code: etherparse encodes the expected reply, smoltcp
+//! What should become of a frame, according to other people's code: etherparse encodes the expected reply or error, smoltcp
 //! reads replies as their receiver would.
 
-use etherparse::{IcmpEchoHeader, Icmpv4Type, Icmpv6Type, Ipv4Header, Ipv6Header};
+use etherparse::{
+    IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpDscp, IpHeaders, IpNumber, Ipv4Header, Ipv6Header,
+    PacketBuilder,
+};
 use icmp_common::Family;
 use icmp_ebpf::{Reason, Verdict};
 use smoltcp::{
@@ -43,6 +46,38 @@ pub fn reply(frame: &[u8], ttl: u8) -> Vec<u8> {
     // Ethernet padding stays where it is.
     reply.extend(&frame[reply.len()..]);
     reply
+}
+
+/// The error about the IPv4 packet in `frame` (RFC 792, RFC 1812 4.3.2): back to where that came from, with its VLAN tags,
+/// precedence 6, and as much of the packet as 576 bytes hold.
+#[must_use]
+pub fn error4(frame: &[u8], code: u8, source: [u8; 4], ttl: u8) -> Vec<u8> {
+    let ip = ip_header(frame);
+    let (about, _) = Ipv4Header::from_slice(&frame[ip..]).unwrap();
+    let header = Ipv4Header::new(0, ttl, IpNumber::ICMP, source, about.source).unwrap();
+    let header = Ipv4Header { dscp: IpDscp::try_new(6 << 3).unwrap(), ..header };
+    let quoted = usize::from(about.total_len).min(576 - 28);
+    let mut packet = Vec::new();
+    PacketBuilder::ip(IpHeaders::Ipv4(header, Default::default()))
+        .icmpv4_raw(3, code, [0; 4])
+        .write(&mut packet, &frame[ip..ip + quoted])
+        .unwrap();
+    [&frame[6..12], &frame[0..6], &frame[12..ip], &packet].concat()
+}
+
+/// The error about the IPv6 packet in `frame` (RFC 4443 3.1), with as much of the packet as 1280 bytes hold.
+#[must_use]
+pub fn error6(frame: &[u8], source: [u8; 16], hop_limit: u8) -> Vec<u8> {
+    let ip = ip_header(frame);
+    let (about, _) = Ipv6Header::from_slice(&frame[ip..]).unwrap();
+    let header = Ipv6Header { hop_limit, source, destination: about.source, ..Ipv6Header::default() };
+    let quoted = (40 + usize::from(about.payload_length)).min(1280 - 48);
+    let mut packet = Vec::new();
+    PacketBuilder::ip(IpHeaders::Ipv6(header, Default::default()))
+        .icmpv6_raw(1, 1, [0; 4])
+        .write(&mut packet, &frame[ip..ip + quoted])
+        .unwrap();
+    [&frame[6..12], &frame[0..6], &frame[12..ip], &packet].concat()
 }
 
 /// Where the IP header begins, behind any number of VLAN tags.

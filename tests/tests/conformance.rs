@@ -386,6 +386,65 @@ fn c18_other_codes_are_passed() {
     }
 }
 
+/// What becomes of a message of each type, with hop limit 255, as Neighbour Discovery's genuine ones have.
+#[track_caller]
+fn denies_types(policy: &str, denied4: impl Fn(u8) -> bool, denied6: impl Fn(u8) -> bool) {
+    let tables = tables(policy);
+    for icmp_type in 0..=u8::MAX {
+        let reason = |denied, echo| match (denied, icmp_type == echo) {
+            (true, _) => Reason::Denied,
+            (_, true) => Reason::Echo,
+            _ => Reason::OtherType,
+        };
+        let mut v4 = Ping4 { icmp_type, ..Ping4::default() };
+        v4.ip.time_to_live = 255;
+        goes(&tables, &v4.frame(), Ipv4, reason(denied4(icmp_type), 8));
+        let mut v6 = Ping6 { icmp_type, ..Ping6::default() };
+        v6.ip.hop_limit = 255;
+        goes(&tables, &v6.frame(), Ipv6, reason(denied6(icmp_type), 128));
+    }
+}
+
+/// C30, C31 (RFC 6633, RFC 6918), C33: what the presets deny, and nothing else.
+#[test]
+fn c30_c31_c33_presets_deny_what_is_retired_and_redirects() {
+    let retired = |icmp_type| matches!(icmp_type, 4 | 6 | 15..=18 | 30..=39);
+    denies_types("acl.preset = [\"deprecated\"]", retired, |_| false);
+    denies_types("acl.preset = [\"no-redirects\"]", |icmp_type| icmp_type == 5, |icmp_type| icmp_type == 137);
+}
+
+/// C61, C73: for a host after RFC 4890 4.4, errors that nobody knows reach the stack, informational messages that nobody knows, and
+/// questions for a node's names, do not.
+#[test]
+fn c61_c73_preset_for_hosts_denies_unknown_questions() {
+    let denied6 = |icmp_type| match icmp_type {
+        // Experiments, and what is reserved.
+        100 | 101 | 127 | 200 | 201 | 255 => true,
+        // Router renumbering, node information, mobility.
+        138..=140 | 144..=147 | 150 => true,
+        154..=254 => true,
+        _ => false,
+    };
+    denies_types("acl.preset = [\"rfc4890-host\"]", |_| false, denied6);
+}
+
+/// C32, C34: types that nobody knows, and router discovery, get no answer; policy decides between the stack and nobody.
+#[test]
+fn c32_c34_policy_decides_about_other_types() {
+    denies_types(
+        "acl.rules = \"deny icmp4 any any {1-2, 9-10, 44-252}\"",
+        |icmp_type| matches!(icmp_type, 1 | 2 | 9 | 10 | 44..=252),
+        |_| false,
+    );
+    denies_types(
+        "acl.rules = \"deny icmp6 any any {5-99, 133-134, 162-199} force\"",
+        |_| false,
+        |icmp_type| matches!(icmp_type, 5..=99 | 133 | 134 | 162..=199),
+    );
+    // What a rule permits is not answered for that.
+    denies_types("acl.rules = \"permit icmp any any\"\nacl.default = \"deny\"", |_| false, |_| false);
+}
+
 /// Echo replies, and every other type, are the stack's: the host's own ping still works.
 #[test]
 fn c19_echo_replies_and_other_types_are_passed() {

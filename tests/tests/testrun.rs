@@ -14,12 +14,12 @@ use icmp_tests::{
         CLIENT_MAC, ICMP4, ICMP6, IP, Ping4, Ping6, SERVER_MAC, any_frame, fix_header_checksum, payload,
         tcp4, udp4, udp6,
     },
-    host::{handle, handle_routed, tables},
+    host::{handle, handle_in, handle_routed, tables},
     loaded::{self, Loaded},
     netns::{CLIENT4, CLIENT6, Lab, SERVER_END},
     oracle::{self, outcome},
 };
-use icmp_userspace::policy::compile::Tables;
+use icmp_userspace::{explain::host::HostState, policy::compile::Tables};
 use proptest::{prelude::ProptestConfig, prop_assert_eq, test_runner::TestRunner};
 
 /// A policy in both builds.
@@ -38,11 +38,27 @@ impl Both {
     /// Demands that both builds agree, and returns the reason.
     #[track_caller]
     fn agree(&mut self, frame: &[u8]) -> Option<Reason> {
-        let host = handle(&self.tables, frame);
-        assert_eq!(self.loaded.run(frame), host, "of {frame:02x?}");
-        host.counted.map(|(_, reason)| reason)
+        self.agree_on_all(&[frame])[0]
+    }
+
+    /// Demands that both builds agree on each of these frames, the host build with full buckets before the first one.
+    #[track_caller]
+    fn agree_on_all(&mut self, frames: &[&[u8]]) -> Vec<Option<Reason>> {
+        let Self { tables, loaded } = self;
+        let mut state = HostState::new(tables);
+        let mut reasons = Vec::new();
+        for frame in frames {
+            let host = handle_in(&mut state, frame);
+            assert_eq!(loaded.run(frame), host, "of {frame:02x?}");
+            reasons.push(host.counted.map(|(_, reason)| reason));
+        }
+        reasons
     }
 }
+
+/// A policy that rejects everything, and as good as never reaches the limits of errors.
+const REJECTING: &str = "acl.rules = \"reject icmp any any\"\n\
+                         acl.errors = { per-source = \"1000000/s\", total = \"1000000/s\" }";
 
 /// A frame, and what was changed in it.
 fn changed(mut frame: Vec<u8>, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -116,12 +132,20 @@ fn every_reason_is_reached_and_agreed_on() {
         "respond.verify-checksum = false\nrespond.ttl = 1",
         "respond.enabled = false",
         "respond.next-hop = \"fib\"",
+        "acl.default = \"deny\"",
+        REJECTING,
     ] {
         let mut both = Both::new(policy);
         for frame in samples() {
             reached.extend(both.agree(&frame));
         }
     }
+    // One error a second, and no second passes between these two.
+    let mut both = Both::new("acl.rules = \"reject icmp any any\"\nacl.errors.per-source = \"1/s burst 1\"");
+    let ping = Ping4::default().frame();
+    let reasons = both.agree_on_all(&[&ping, &ping]);
+    assert_eq!(reasons, [Some(Reason::Rejected), Some(Reason::RejectOverLimit)]);
+    reached.extend(reasons.into_iter().flatten());
     let all: BTreeSet<_> = Reason::ALL.iter().copied().filter(|reason| *reason != Reason::TooLong).collect();
     assert_eq!(reached, all);
 }
@@ -130,7 +154,7 @@ fn every_reason_is_reached_and_agreed_on() {
 #[test]
 #[ignore = "needs root and BPF"]
 fn random_frames_are_agreed_on() {
-    for policy in ["", "respond.to = [\"0.0.0.0/0\", \"::/0\"]\nrespond.verify-checksum = false"] {
+    for policy in ["", "respond.to = [\"0.0.0.0/0\", \"::/0\"]\nrespond.verify-checksum = false", REJECTING] {
         let both = RefCell::new(Both::new(policy));
         let config = ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() };
         let outcome = TestRunner::new(config).run(&any_frame(), |mut frame| {

@@ -4,7 +4,6 @@
 //! many echo requests the server's stack has seen.
 
 use std::{
-    fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     thread,
@@ -14,8 +13,9 @@ use std::{
 use etherparse::{IpDscp, IpEcn};
 use icmp_tests::{
     frames::{self, IP, Ping4, Ping6},
-    netns::{CLIENT_END, CLIENT4, CLIENT6, Lab, Namespace, SERVER_END, SERVER4, SERVER6},
+    netns::{CLIENT_END, CLIENT4, CLIENT6, Lab, SERVER_END, SERVER4, SERVER6},
     oracle,
+    ping::{ping, stack_received},
     port::Port,
 };
 use rustix::process::Signal;
@@ -34,33 +34,6 @@ fn attached(mode: &str, policy: &str) -> Lab {
     lab.client.ip(&format!("route add 198.51.100.0/24 via {SERVER4}"));
     lab.client.ip(&format!("route add 2001:db8:53::/64 via {SERVER6}"));
     lab
-}
-
-/// Sends pings and returns how many were sent and how many answers came.
-fn ping(namespace: &Namespace, arguments: &str) -> (u64, u64) {
-    let mut command = namespace.command("ping");
-    if !arguments.contains("-f") {
-        command.args(["-i", "0.01"]);
-    }
-    command.args(["-n", "-W", "1"]).args(arguments.split(' '));
-    let text = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    let summary = text.lines().find(|line| line.contains("packets transmitted"));
-    let summary = summary.unwrap_or_else(|| panic!("{command:?}: {text}"));
-    let mut numbers = summary.split(", ").map(|part| part.split(' ').next().unwrap().parse());
-    (numbers.next().unwrap().unwrap(), numbers.next().unwrap().unwrap())
-}
-
-/// How many echo requests a namespace's stack has received, of both families.
-fn stack_received(namespace: &Namespace) -> u64 {
-    let (v4, v6) = namespace.enter(|| {
-        let read = |name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap();
-        (read("snmp"), read("snmp6"))
-    });
-    let mut icmp = v4.lines().filter(|line| line.starts_with("Icmp:")).map(str::split_whitespace);
-    let (names, values) = (icmp.next().unwrap(), icmp.next().unwrap());
-    let echos4 = names.zip(values).find(|(name, _)| *name == "InEchos").unwrap().1;
-    let echos6 = v6.lines().find_map(|line| line.strip_prefix("Icmp6InEchos")).unwrap();
-    echos4.parse::<u64>().unwrap() + echos6.trim().parse::<u64>().unwrap()
 }
 
 /// C1, C2, C52 with ping: every size and family is answered, by the program, to own and to served addresses.

@@ -84,14 +84,15 @@ fn load(path: &Path) -> anyhow::Result<Loaded> {
 
 fn check(path: &Path) -> anyhow::Result<()> {
     let Loaded { policy, warnings, .. } = load(path)?;
-    let count = |count: usize, what: &str| match count {
-        1 => format!("1 {what}"),
-        _ => format!("{count} {what}s"),
-    };
     let (warnings, rules) = (count(warnings.len(), "warning"), count(policy.acl.rules.len(), "rule"));
     let sets = count(policy.sets.len(), "set");
     output::line(&format!("{}: no errors, {warnings}, {rules}, {sets}", path.display()))?;
     Ok(())
+}
+
+/// A number of things, in words.
+fn count(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 // Show.
@@ -279,7 +280,11 @@ fn guard_rule(guarded: &Guarded) -> String {
     };
     let all = guarded.codes == (0..=u8::MAX);
     let codes = if all { String::new() } else { format!(" {}", span(&guarded.codes)) };
-    let ttl = guarded.ttl.map_or_else(String::new, |ttl| format!(" ttl {ttl}-{ttl}"));
+    let ttl = guarded.ttl.map_or_else(String::new, |ttl| {
+        // One that is lower than 1 has been on no other link either.
+        let least = if ttl == 1 { 0 } else { ttl };
+        format!(" ttl {least}-{ttl}")
+    });
     format!("permit {protocol} any any {}{codes}{ttl}", span(&guarded.types))
 }
 
@@ -341,7 +346,7 @@ fn import(path: &Path, lists: &[String]) -> anyhow::Result<()> {
     for left_out in &import.left_out {
         writeln!(err, "line {}: left out: {}\n  {}", left_out.number, left_out.line, left_out.why)?;
     }
-    writeln!(err, "{} rules, {} lines left out", import.rules, import.left_out.len())?;
+    writeln!(err, "{}, {} left out", count(import.rules, "rule"), count(import.left_out.len(), "line"))?;
     write!(std::io::stdout(), "{}", import.policy)?;
     Ok(())
 }
