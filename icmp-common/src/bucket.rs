@@ -1,10 +1,12 @@
 //! Token buckets by the million in fixed memory: the generic cell rate algorithm (ITU-T I.371), whose whole state is one time.
 //!
-//! A bucket is a cell: a tag of 24 bits that tells it from others, and the theoretical arrival time, 40 bits of ticks: the
+//! A bucket is a cell: a tag of 20 bits that tells it from others, and the theoretical arrival time, 44 bits of ticks: the
 //! time at which the bucket will be full again. An empty cell is a full bucket. Eight cells are a line, one cache line; a
 //! bucket's hash picks its line. Where no cell of a line has the tag, the one with the earliest time gives way: the bucket
 //! that is fullest, and so knows least. So memory never runs out, and a flood of new buckets takes nothing from those that are
 //! being limited.
+//!
+//! A tick is short enough for ten million tokens a second, and 2^44 of them, which is where times wrap, are 19 hours.
 
 /// A cache line of cells, which several CPUs may use at once.
 pub trait Line {
@@ -18,10 +20,10 @@ pub trait Line {
 pub const CELLS: usize = 8;
 
 /// Nanoseconds of a tick. Times are no finer than the clock, the kernel's jiffies of 1 to 10 milliseconds; but what a token costs is.
-pub const TICK: u64 = 64;
+pub const TICK: u64 = 4;
 
 /// Bits of a time.
-const TIME_BITS: u32 = 40;
+const TIME_BITS: u32 = 44;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 /// Most ticks that a bucket may take from empty to full, so that what lies ahead can be told from what is past.
 pub const MAX_SPAN: u64 = 1 << (TIME_BITS - 1);
@@ -29,9 +31,9 @@ pub const MAX_SPAN: u64 = 1 << (TIME_BITS - 1);
 /// Where a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The hash whose lower bits are the number of its line: as many as there are lines.
+    /// A hash of 24 bits, of which the lower ones are the number of its line: as many as there are lines.
     pub line: u32,
-    /// Its tag there: 24 bits, not 0.
+    /// Its tag there: 20 bits, not 0.
     pub tag: u32,
 }
 
@@ -45,7 +47,10 @@ impl Place {
         let hash =
             (key[0] ^ seed).wrapping_add(key[1].wrapping_mul(secret[0] | 1)).wrapping_mul(secret[1] | 1);
         let hash = (hash ^ hash >> 32).wrapping_mul(secret[0] | 1);
-        Self { line: (hash >> 32) as u32, tag: hash as u32 >> 8 | 1 }
+        Self {
+            line: (hash >> 40) as u32,
+            tag: (hash >> 20) as u32 & ((1 << (u64::BITS - TIME_BITS)) - 1) | 1,
+        }
     }
 }
 
@@ -56,8 +61,6 @@ pub struct Ask {
     pub cost: u64,
     /// Ticks from empty to full, at most [`MAX_SPAN`].
     pub span: u64,
-    /// The longest span of all buckets in the table: what is further ahead than that is long past.
-    pub longest: u64,
 }
 
 /// What came of asking.
@@ -71,18 +74,19 @@ pub enum Taken {
     No,
 }
 
-/// Takes tokens out of the bucket with this tag (24 bits, not 0), if it has them; `now` is in ticks.
+/// Takes tokens out of the bucket with this tag (20 bits, not 0), if it has them. `longest` is the longest span of all buckets in the
+/// table: what is further ahead than that is long past. `now` is in ticks.
 ///
 /// Several CPUs may do so at once: whoever loses a race has to look again, and gives up after a few rounds, which is to say that
 /// the tokens were not there.
 #[inline(always)]
 #[must_use]
-pub fn take<L: Line>(line: &L, tag: u32, ask: Ask, now: u64) -> Taken {
+pub fn take<L: Line>(line: &L, tag: u32, ask: Ask, longest: u64, now: u64) -> Taken {
     const ROUNDS: usize = 4;
     let tag = (tag as u64) << TIME_BITS;
     for _ in 0..ROUNDS {
-        let Found { place, cell, is_same } = find(line, tag, ask.longest, now);
-        let before = ahead(cell, now, ask.longest);
+        let Found { place, cell, is_same } = find(line, tag, longest, now);
+        let before = ahead(cell, now, longest);
         // Further ahead than this bucket can be: what is left of one with another rate.
         let own = if is_same && before <= ask.span { before } else { 0 };
         let then = own + ask.cost;
@@ -94,6 +98,17 @@ pub fn take<L: Line>(line: &L, tag: u32, ask: Ask, now: u64) -> Taken {
         }
     }
     Taken::No
+}
+
+/// Puts tokens back that `credit` ticks bring, if the bucket still knows of them.
+#[inline(always)]
+pub fn give_back<L: Line>(line: &L, tag: u32, credit: u64, longest: u64, now: u64) {
+    let Found { place, cell, is_same } = find(line, (tag as u64) << TIME_BITS, longest, now);
+    let ahead = ahead(cell, now, longest);
+    if is_same && ahead != 0 {
+        // Whoever loses a race has lost them.
+        let _ = line.exchange(place, cell, cell - if credit < ahead { credit } else { ahead });
+    }
 }
 
 /// A cell.
@@ -162,10 +177,11 @@ mod tests {
 
     type Line = [AtomicU64; CELLS];
 
-    const ASK: Ask = Ask { cost: 100, span: 500, longest: 1000 };
+    const ASK: Ask = Ask { cost: 100, span: 500 };
+    const LONGEST: u64 = 1000;
 
     fn takes(line: &Line, tag: u32, now: u64) -> bool {
-        take(line, tag, ASK, now) != Taken::No
+        take(line, tag, ASK, LONGEST, now) != Taken::No
     }
 
     fn taken(line: &Line, tag: u32, times: impl Iterator<Item = u64>) -> usize {
@@ -199,19 +215,33 @@ mod tests {
     fn tells_when_a_bucket_that_is_not_full_gives_way() {
         let line = Line::default();
         for tag in 1..=8 {
-            assert_eq!(take(&line, tag, ASK, 50), Taken::Yes);
+            assert_eq!(take(&line, tag, ASK, LONGEST, 50), Taken::Yes);
         }
-        assert_eq!(take(&line, 9, ASK, 50), Taken::Evicting);
+        assert_eq!(take(&line, 9, ASK, LONGEST, 50), Taken::Evicting);
         // A hundred ticks later all are full again.
-        assert_eq!(take(&line, 10, ASK, 150), Taken::Yes);
+        assert_eq!(take(&line, 10, ASK, LONGEST, 150), Taken::Yes);
     }
 
     #[test]
     fn what_is_left_of_a_longer_span_locks_nobody_out() {
         let line = Line::default();
-        let long = Ask { cost: 900, span: 900, longest: 1000 };
-        assert_eq!(take(&line, 1, long, 0), Taken::Yes);
+        let long = Ask { cost: 900, span: 900 };
+        assert_eq!(take(&line, 1, long, LONGEST, 0), Taken::Yes);
         assert_eq!(taken(&line, 1, (0..50).map(|_| 1)), 5);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let line = Line::default();
+        assert_eq!(taken(&line, 1, (0..50).map(|_| 9)), 5);
+        give_back(&line, 1, 200, LONGEST, 9);
+        assert_eq!(taken(&line, 1, (0..50).map(|_| 9)), 2);
+        // No more than was taken.
+        give_back(&line, 1, 5000, LONGEST, 9);
+        assert_eq!(taken(&line, 1, (0..50).map(|_| 9)), 5);
+        // And nothing to one that has been forgotten.
+        give_back(&line, 2, 100, LONGEST, 9);
+        assert_eq!(taken(&line, 1, (0..50).map(|_| 9)), 0);
     }
 
     #[test]
@@ -222,20 +252,20 @@ mod tests {
             assert!(takes(&line, tag, 0));
         }
         let now = (1 << TIME_BITS) - 100_000;
-        assert_eq!(take(&line, 9, ASK, now), Taken::Yes);
+        assert_eq!(take(&line, 9, ASK, LONGEST, now), Taken::Yes);
         assert_eq!(taken(&line, 9, (0..50).map(|_| now)), 4);
         assert_eq!(taken(&line, 1, (0..50).map(|_| now)), 5);
     }
 
     #[test]
     fn places_are_spread() {
-        let secret = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+        let secret = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
         const LINES: usize = 1 << 10;
-        for shift in [0, 8, 24, 32, 56] {
+        for shift in [0, 8, 24, 32, 48] {
             let mut lines = [0_u32; LINES];
             for source in 0..64 * LINES as u64 {
                 let place = Place::new([source << shift, 0], 5, secret);
-                assert!((1..1 << 24).contains(&place.tag));
+                assert!((1..1 << 20).contains(&place.tag));
                 lines[place.line as usize % LINES] += 1;
             }
             assert!(lines.iter().all(|count| (20..140).contains(count)), "{shift}");

@@ -4,8 +4,9 @@
 //! the secret by which keys are hashed. The rates are a table among those of the policy: the rates of one limit stand one after the
 //! other.
 //!
-//! Where much is allowed at once, tokens are taken out of a bucket several at a time and kept in a purse of the CPU: so one bucket
-//! that all CPUs use is not one cache line that all CPUs write to, and what a token costs need not be a whole number of ticks.
+//! What all packets of a rule share, or all packets to one destination, is taken out of the bucket for more than one packet at a
+//! time, and kept in a purse of the CPU: so one bucket that all CPUs use is not one cache line that all CPUs write to. A purse that
+//! is needed for another bucket is emptied into its own first.
 
 use crate::{Plain, bucket::CELLS};
 
@@ -26,12 +27,24 @@ pub const MAX_RATES: u32 = 4;
 /// Purses of one CPU.
 pub const PURSES: usize = 256;
 
-/// The purses of one CPU: whose tokens they are, [`crate::bucket::Place::tag`] mixed with its line, in the upper half, and how many in the lower.
+/// What one CPU has taken out of buckets and not used yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Purses {
-    /// The purses, by the lower bits of what stands in their upper half.
-    pub purses: [u64; PURSES],
+    /// The purses, by the lower bits of the line's hash.
+    pub purses: [Purse; PURSES],
+}
+
+/// What one CPU has taken out of one bucket and not used yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Purse {
+    /// The hash of the bucket's line.
+    pub line: u32,
+    /// Its tag; 0: nobody's.
+    pub tag: u32,
+    /// Ticks.
+    pub credit: u64,
 }
 
 /// One rate of a limit.
@@ -40,20 +53,22 @@ pub struct Purses {
 pub struct Rate {
     /// Ticks from an empty bucket to a full one.
     pub span: u64,
-    /// Ticks that bring `quantum` tokens.
+    /// Ticks that bring one packet, or 1,024 bytes.
     pub cost: u64,
+    /// Ticks that are taken at once, for a purse; 0: none is used.
+    pub quantum: u64,
     /// What makes its buckets others than those of other rates.
     pub seed: u64,
     /// The bits of an IPv6 address, in memory order, by which it counts; none: all share one bucket.
     pub mask6: [u64; 2],
     /// The same for an IPv4 address.
     pub mask4: u32,
-    /// Tokens that are taken at once; 1: no purse is used.
-    pub quantum: u32,
     /// The slot, among those of rules, that counts what is over.
     pub over_slot: u32,
     /// [`Rate::LAST`] and so on.
     pub flags: u32,
+    /// Zeros.
+    pub reserved: u32,
 }
 
 impl Rate {
@@ -61,12 +76,19 @@ impl Rate {
     pub const LAST: u32 = 1 << 0;
     /// It counts by the destination, not by the source.
     pub const DESTINATION: u32 = 1 << 1;
-    /// A token is a byte of the IP packet, not a packet.
+    /// It counts bytes of IP packets, not packets.
     pub const BYTES: u32 = 1 << 2;
     /// What is over goes on as if it were not, once it is counted.
     pub const PASS: u32 = 1 << 3;
-    /// Now none, now two tokens are taken, one on average, so that nobody learns from it how many others have asked.
+    /// Now half, now one and a half of the cost is taken, so that nobody learns from it how many others have asked.
     pub const RANDOM: u32 = 1 << 4;
+
+    /// Ticks that bring a packet of this length.
+    #[inline(always)]
+    #[must_use]
+    pub const fn cost_of(&self, length: usize) -> u64 {
+        if self.is(Self::BYTES) { self.cost.wrapping_mul(length as u64).div_ceil(1024) } else { self.cost }
+    }
 
     /// Whether a flag is set.
     #[inline(always)]
@@ -79,5 +101,5 @@ impl Rate {
 // SAFETY: integers and an array of integers; the assertion below leaves no room for padding.
 unsafe impl Plain for Rate {}
 
-const _: () = assert!(size_of::<Rate>() == 56);
-const _: () = assert!(size_of::<Purses>() == 2048);
+const _: () = assert!(size_of::<Rate>() == 64);
+const _: () = assert!(size_of::<Purses>() == 4096);

@@ -6,7 +6,7 @@
 
 use icmp_common::{
     bucket::{Ask, Place, Taken},
-    limits::{MAX_RATES, PURSES, Rate},
+    limits::{MAX_RATES, Purse, Rate},
 };
 
 use crate::{Frame, State, classify::Classifiable};
@@ -23,8 +23,7 @@ pub(crate) fn is_within<Ip: Classifiable, F: Frame, S: State>(
         let rates = state.setting(|config| &config.rates);
         let rate = state.table::<Rate>(rates + number * size_of::<Rate>() as u32).copied();
         let (Some(rate), Some(ip)) = (rate, frame.read::<Ip>(at)) else { return true };
-        let tokens = if rate.is(Rate::BYTES) { ip.packet_length() as u32 } else { 1 };
-        if !takes(state, &rate, ip.limit_key(&rate), tokens) {
+        if !takes(state, &rate, ip.limit_key(&rate), rate.cost_of(ip.packet_length())) {
             state.count_rule(rate.over_slot);
             return rate.is(Rate::PASS);
         }
@@ -35,47 +34,43 @@ pub(crate) fn is_within<Ip: Classifiable, F: Frame, S: State>(
     true
 }
 
-/// Takes tokens out of the bucket with this key, or out of the purse that holds some of its tokens.
+/// Takes what a packet costs, in ticks, out of the bucket with this key, or out of the purse that holds some of its tokens.
 #[inline(always)]
-fn takes<S: State>(state: &mut S, rate: &Rate, key: [u64; 2], tokens: u32) -> bool {
+fn takes<S: State>(state: &mut S, rate: &Rate, key: [u64; 2], cost: u64) -> bool {
     let secret =
         [state.setting(|config| &config.bucket_secret[0]), state.setting(|config| &config.bucket_secret[1])];
     let place = Place::new(key, rate.seed, secret);
-    if rate.quantum == 1 {
-        return takes_at_once(state, rate, place, 1);
+    if rate.quantum == 0 {
+        return takes_at_once(state, rate, place, cost);
     }
-    // The bucket's name in the purse: the tag, and bits of the line's hash that it does not share.
-    let name = place.tag << 8 | place.line >> 24;
-    let number = place.line % PURSES as u32;
-    let purse = state.purse(number).map_or(0, |purse| *purse);
-    let held = if (purse >> 32) as u32 == name { purse as u32 } else { 0 };
-    let mut left = held.wrapping_sub(tokens);
-    if held < tokens {
-        let quanta = (tokens - held).div_ceil(rate.quantum);
-        if !takes_at_once(state, rate, place, quanta) {
+    let Some(purse) = state.purse(place).copied() else { return false };
+    let is_ours = purse.line == place.line && purse.tag == place.tag;
+    let held = if is_ours { purse.credit } else { 0 };
+    let mut left = held.wrapping_sub(cost);
+    if held < cost {
+        let more = rate.quantum.max(cost - held);
+        if !takes_at_once(state, rate, place, more) {
             return false;
         }
-        left = left.wrapping_add(quanta.wrapping_mul(rate.quantum));
+        left = left.wrapping_add(more);
+        if !is_ours && purse.credit != 0 {
+            state.give_back(Place { line: purse.line, tag: purse.tag }, purse.credit);
+        }
     }
-    if let Some(purse) = state.purse(number) {
-        *purse = u64::from(name) << 32 | u64::from(left);
+    if let Some(purse) = state.purse(place) {
+        *purse = Purse { line: place.line, tag: place.tag, credit: left };
     }
     true
 }
 
-/// Takes so many quanta out of a bucket.
+/// Takes so many ticks out of a bucket.
 #[inline(always)]
-fn takes_at_once<S: State>(state: &mut S, rate: &Rate, place: Place, quanta: u32) -> bool {
-    let mut ask = Ask {
-        cost: rate.cost.wrapping_mul(u64::from(quanta)),
-        span: rate.span,
-        longest: state.setting(|config| &config.longest_span),
-    };
+fn takes_at_once<S: State>(state: &mut S, rate: &Rate, place: Place, cost: u64) -> bool {
+    let mut ask = Ask { cost, span: rate.span };
     if rate.is(Rate::RANDOM) {
-        // Half a token or one and a half, but only if there is as much as the latter.
-        let more = u64::from(state.random() & 1) * ask.cost;
-        ask.span = ask.span.saturating_sub(ask.cost - more);
-        ask.cost = ask.cost / 2 + more;
+        // But only if there is as much as one and a half.
+        let more = u64::from(state.random() & 1) * cost;
+        ask = Ask { cost: cost / 2 + more, span: rate.span.saturating_sub(cost - more) };
     }
     match state.take(place, ask) {
         Taken::Yes => true,

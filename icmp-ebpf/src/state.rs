@@ -6,6 +6,7 @@ use icmp_common::{
     config::Config,
     counters::Slot,
     dynamic::Membership,
+    limits::Purse,
     tables::Decision,
     wire::{ethernet::MacParts, ipv6::Halves},
 };
@@ -49,8 +50,10 @@ pub trait State {
 
     /// Takes tokens out of a bucket; see [`icmp_common::bucket`].
     fn take(&mut self, place: Place, ask: Ask) -> Taken;
-    /// A purse of this CPU; see [`icmp_common::limits`].
-    fn purse(&mut self, number: u32) -> Option<&mut u64>;
+    /// Puts ticks back into a bucket.
+    fn give_back(&mut self, place: Place, credit: u64);
+    /// The purse of this CPU that may hold tokens of a bucket; see [`icmp_common::limits`].
+    fn purse(&mut self, place: Place) -> Option<&mut Purse>;
     /// A number that nobody can foresee.
     fn random(&mut self) -> u32;
 

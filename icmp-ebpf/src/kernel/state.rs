@@ -16,7 +16,7 @@ use icmp_common::{
     config::Config,
     counters::{RULE_CHUNK, Slot},
     dynamic::Membership,
-    limits,
+    limits::{self, Purse},
     tables::{CACHE_LINE, Decision, HOST_SLOTS, Hosts, Kinds, Root4},
     wire::{
         ethernet::MacParts,
@@ -40,6 +40,25 @@ pub struct Maps {
 }
 
 impl Maps {
+    /// The line of a bucket.
+    #[inline(always)]
+    fn buckets(&self, place: Place) -> Option<&Buckets> {
+        BUCKETS.get(place.line & self.setting(|config| &config.bucket_mask))
+    }
+
+    /// The time in ticks.
+    #[inline(always)]
+    fn ticks(&self) -> u64 {
+        // SAFETY: the helper takes nothing and changes nothing.
+        let jiffies = unsafe { bpf_jiffies64() };
+        jiffies.wrapping_mul(u64::from(self.setting(|config| &config.jiffy)))
+    }
+
+    #[inline(always)]
+    fn longest_span(&self) -> u64 {
+        self.setting(|config| &config.longest_span)
+    }
+
     /// The maps, for an XDP program that was called with `context`.
     #[inline(always)]
     #[must_use]
@@ -151,19 +170,24 @@ impl State for Maps {
 
     #[inline(always)]
     fn take(&mut self, place: Place, ask: Ask) -> Taken {
-        // SAFETY: the helper takes nothing and changes nothing.
-        let now = unsafe { bpf_jiffies64() }.wrapping_mul(u64::from(self.setting(|config| &config.jiffy)));
-        match BUCKETS.get(place.line & self.setting(|config| &config.bucket_mask)) {
-            Some(line) => bucket::take(line, place.tag, ask, now),
+        match self.buckets(place) {
+            Some(line) => bucket::take(line, place.tag, ask, self.longest_span(), self.ticks()),
             None => Taken::No,
         }
     }
 
     #[inline(always)]
-    fn purse(&mut self, number: u32) -> Option<&mut u64> {
+    fn give_back(&mut self, place: Place, credit: u64) {
+        if let Some(line) = self.buckets(place) {
+            bucket::give_back(line, place.tag, credit, self.longest_span(), self.ticks());
+        }
+    }
+
+    #[inline(always)]
+    fn purse(&mut self, place: Place) -> Option<&mut Purse> {
         let purses = PURSES.get_ptr_mut(0)?;
         // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
-        Some(unsafe { &mut (*purses).purses[number as usize % limits::PURSES] })
+        Some(unsafe { &mut (*purses).purses[place.line as usize % limits::PURSES] })
     }
 
     #[inline(always)]

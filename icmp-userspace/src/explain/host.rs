@@ -12,6 +12,7 @@ use icmp_common::{
     config::Config,
     counters::{Counters, Slot},
     dynamic::Membership,
+    limits::{PURSES, Purse},
     wire::{Wire, ipv6::Halves},
 };
 use icmp_ebpf::{Frame, MAX_SUM, NextHop, Route, Side, State, Verdict};
@@ -81,7 +82,7 @@ pub struct HostState<'a> {
     /// Lines of buckets, by their number; those that nobody has used yet are missing.
     buckets: HashMap<u32, [AtomicU64; CELLS]>,
     /// Purses, by their number.
-    purses: HashMap<u32, u64>,
+    purses: HashMap<u32, Purse>,
     random: u32,
 }
 
@@ -116,6 +117,10 @@ impl<'a> HostState<'a> {
         let (verdict, frame) = self.handle(frame);
         let counted = counted(&Counters::ZERO, &self.counters);
         Outcome { verdict, counted, rule: self.rules.first().copied(), frame }
+    }
+
+    fn buckets(&mut self, place: Place) -> &[AtomicU64; CELLS] {
+        self.buckets.entry(place.line & self.tables.config.bucket_mask).or_default()
     }
 
     fn membership(&self, address: &[u8]) -> Option<&Membership> {
@@ -169,12 +174,17 @@ impl State for HostState<'_> {
     }
 
     fn take(&mut self, place: Place, ask: Ask) -> Taken {
-        let line = self.buckets.entry(place.line & self.tables.config.bucket_mask).or_default();
-        bucket::take(line, place.tag, ask, self.now / TICK)
+        let (longest, now) = (self.tables.config.longest_span, self.now / TICK);
+        bucket::take(self.buckets(place), place.tag, ask, longest, now)
     }
 
-    fn purse(&mut self, number: u32) -> Option<&mut u64> {
-        Some(self.purses.entry(number).or_default())
+    fn give_back(&mut self, place: Place, credit: u64) {
+        let (longest, now) = (self.tables.config.longest_span, self.now / TICK);
+        bucket::give_back(self.buckets(place), place.tag, credit, longest, now);
+    }
+
+    fn purse(&mut self, place: Place) -> Option<&mut Purse> {
+        Some(self.purses.entry(place.line % PURSES as u32).or_default())
     }
 
     fn random(&mut self) -> u32 {

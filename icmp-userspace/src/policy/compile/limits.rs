@@ -17,12 +17,8 @@ use crate::policy::{
 /// The longest that the kernel's clock of jiffies stands still: so much has to fit into a bucket, or its rate is never reached.
 pub const CLOCK: Duration = Duration::from_millis(10);
 
-/// What a bucket holds of the tokens that are taken at once: no more than a thousandth, so that what is left in purses does not
-/// count.
+/// What is taken for a purse at once: no more than this part of what the bucket holds, so that what lies in purses does not count.
 const QUANTA: u64 = 1 << 10;
-/// Most packets and bytes that are taken at once.
-const MOST_PACKETS: u64 = 64;
-const MOST_BYTES: u64 = 1 << 16;
 
 /// What is wrong with a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,28 +143,29 @@ impl Rates {
 }
 
 fn row(rate: &Rate, flags: u32, over_slot: u32) -> Row {
-    let (bits, most, unit) = match rate.unit {
-        Unit::Packets => (1, MOST_PACKETS, 0),
-        Unit::Bits => (8, MOST_BYTES, Row::BYTES),
+    let (unit, of) = match rate.unit {
+        Unit::Packets => (0, 1),
+        Unit::Bits => (Row::BYTES, 8 * 1024),
     };
-    let tokens = (burst(rate) / bits).max(1);
-    // A packet of many bytes takes more than one byte in any case.
-    let least = if bits == 1 { 1 } else { 2 };
-    let quantum = (tokens / QUANTA).clamp(least, most);
     let (mask4, mask6, by) = match rate.per {
         Per::Source { length4, length6 } => (mask(length4, 32) as u32, mask6(length6), 0),
         Per::Destination => (u32::MAX, [u64::MAX; 2], Row::DESTINATION),
         Per::Rule => (0, [0; 2], 0),
     };
+    let (span, cost) = (ticks(rate, burst(rate)), ticks(rate, of).max(1));
+    // Sources have each its own bucket; there is nothing to gain from purses, and there are too many of them.
+    let is_shared = !matches!(rate.per, Per::Source { .. });
+    let quantum = if is_shared && span / QUANTA > cost { span / QUANTA } else { 0 };
     Row {
-        span: ticks(rate, tokens * bits),
-        cost: ticks(rate, quantum * bits).max(1),
+        span,
+        cost,
+        quantum,
         seed: u64::from(over_slot),
         mask6,
         mask4: mask4.to_be(),
-        quantum: quantum as u32,
         over_slot,
         flags: flags | unit | by,
+        reserved: 0,
     }
 }
 
