@@ -20,23 +20,31 @@ pub(crate) fn is_within<Ip: Classifiable, F: Frame, S: State>(
     first: u32,
 ) -> bool {
     for number in first..first + MAX_RATES {
-        let rates = state.setting(|config| &config.rates);
-        let rate = state.table::<Rate>(rates + number * size_of::<Rate>() as u32).copied();
-        let (Some(rate), Some(ip)) = (rate, frame.read::<Ip>(at)) else { return true };
-        if !takes(state, &rate, ip.limit_key(&rate), rate.cost_of(ip.packet_length())) {
-            state.count_rule(rate.over_slot);
-            return rate.is(Rate::PASS);
+        let place = state.setting(|config| &config.rates) + number * size_of::<Rate>() as u32;
+        let (Some(rate), Some(ip)) = (state.table::<Rate>(place), frame.read::<Ip>(at)) else { return true };
+        let (key, flags, over_slot) = (ip.limit_key(rate), rate.flags, rate.over_slot);
+        if !state.takes(place, key, ip.packet_length() as u32) {
+            state.count_rule(over_slot);
+            return flags & Rate::PASS != 0;
         }
-        if rate.is(Rate::LAST) {
+        if flags & Rate::LAST != 0 {
             break;
         }
     }
     true
 }
 
+/// Takes what a packet of some length costs out of a bucket, by the rate that begins at a byte of the tables. It is [`State::takes`]
+/// that is called.
+#[inline(always)]
+pub(crate) fn takes<S: State>(state: &mut S, rate: u32, key: [u64; 2], length: u32) -> bool {
+    let Some(rate) = state.table::<Rate>(rate).copied() else { return false };
+    takes_cost(state, &rate, key, rate.cost_of(length as usize))
+}
+
 /// Takes what a packet costs, in ticks, out of the bucket with this key, or out of the purse that holds some of its tokens.
 #[inline(always)]
-fn takes<S: State>(state: &mut S, rate: &Rate, key: [u64; 2], cost: u64) -> bool {
+fn takes_cost<S: State>(state: &mut S, rate: &Rate, key: [u64; 2], cost: u64) -> bool {
     let secret =
         [state.setting(|config| &config.bucket_secret[0]), state.setting(|config| &config.bucket_secret[1])];
     let place = Place::new(key, rate.seed, secret);

@@ -11,7 +11,10 @@ use icmp_common::{
     wire::{ethernet::MacParts, ipv6::Halves},
 };
 
-use crate::classify::{Facts, settle};
+use crate::{
+    classify::{Facts, settle},
+    limit::takes,
+};
 
 /// Settings, tables, counters, buckets and the routing table, in the kernel or on the host.
 pub trait State {
@@ -48,6 +51,13 @@ pub trait State {
     /// Nanoseconds of the monotonic clock, a few milliseconds late at most.
     fn now(&self) -> u64;
 
+    /// Takes what a packet of some length costs out of the bucket with a key, by the rate that begins at a byte of the tables.
+    fn takes(&mut self, rate: u32, key: [u64; 2], length: u32) -> bool
+    where
+        Self: Sized,
+    {
+        takes(self, rate, key, length)
+    }
     /// Takes tokens out of a bucket; see [`icmp_common::bucket`].
     fn take(&mut self, place: Place, ask: Ask) -> Taken;
     /// Puts ticks back into a bucket.

@@ -32,7 +32,7 @@ use super::{
         SRC4_ROOT, TABLES,
     },
 };
-use crate::{Facts, NextHop, Route, Side, State, classify::settle};
+use crate::{Facts, NextHop, Route, Side, State, classify::settle, limit::takes};
 
 /// The program's maps, and the context that helpers want.
 pub struct Maps {
@@ -169,6 +169,11 @@ impl State for Maps {
     }
 
     #[inline(always)]
+    fn takes(&mut self, rate: u32, [high, low]: [u64; 2], length: u32) -> bool {
+        icmpctl_takes(rate, high, low, length) != 0
+    }
+
+    #[inline(always)]
     fn take(&mut self, place: Place, ask: Ask) -> Taken {
         match self.buckets(place) {
             Some(line) => bucket::take(line, place.tag, ask, self.longest_span(), self.ticks()),
@@ -231,6 +236,13 @@ impl State for Maps {
 #[inline(never)]
 extern "C" fn icmpctl_settle(decision: u64, packet: u64, sets: u64) -> u64 {
     settle(&Maps::new(ptr::null_mut()), Decision(decision), Facts { packet, sets }).0
+}
+
+/// [`State::takes`], a function of its own for the same reason; 1 if there were tokens enough.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_takes(rate: u32, high: u64, low: u64, length: u32) -> u32 {
+    takes(&mut Maps::new(ptr::null_mut()), rate, [high, low], length).into()
 }
 
 impl Line for Buckets {

@@ -79,6 +79,7 @@ impl Case {
         let mut all = Self::references()?;
         all.extend(Self::echoes()?);
         all.extend(Self::filters()?);
+        all.extend(Self::limits()?);
         for (family, client, own) in [("IPv4", CLIENT4, OWN4), ("IPv6", CLIENT6, OWN6)] {
             all.push(Self {
                 packet: packet(client, own, Message::Tcp, 64)?,
@@ -137,14 +138,14 @@ impl Case {
     /// Answers and denials behind rules.
     fn filters() -> Result<Vec<Self>> {
         let mut all = Vec::new();
-        let rules = |rules| Subject { verify: false, rules, blocklist: 0 };
+        let rules = |rules| Subject { verify: false, rules, blocklist: 0, buckets: 0 };
         all.push(Self::echo(TEN_RULES.to_owned(), rules(10))?);
         let goal = Goal { net: f64::INFINITY, ratio: None, than: Some((TEN_RULES, 1.2)) };
         all.push(Self {
             goal: Some(goal),
             ..Self::echo("echo behind 10,000 rules, hit in the middle".to_owned(), rules(10_000))?
         });
-        let denying = Subject { verify: true, rules: 0, blocklist: 100_000 };
+        let denying = Subject { verify: true, rules: 0, blocklist: 100_000, buckets: 0 };
         let denied = packet(DENIED4, OWN4, Message::Request, 56)?;
         for (sources, how, net) in [(0, "one source", 15.0), (ANY_SOURCE, "random sources", 70.0)] {
             let name = format!("deny by 100,000 prefixes, {how}");
@@ -158,11 +159,29 @@ impl Case {
             });
         }
         for (verify, checked) in [(false, "not verified"), (true, "verified")] {
-            let subject = Subject { verify, rules: 1000, blocklist: 100_000 };
+            let subject = Subject { verify, rules: 1000, blocklist: 100_000, buckets: 0 };
             for (sources, how, net) in
                 [(0, "one source", 20.0), (MILLION_SOURCES, "a million sources", 110.0)]
             {
                 let name = format!("echo behind 1,000 rules and 100,000 prefixes, {how}, {checked}");
+                all.push(Self { sources: Some(sources), goal: at_most(net), ..Self::echo(name, subject)? });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Answers behind a limit to each source, with a table of 8 MB and one of 1 MB.
+    fn limits() -> Result<Vec<Self>> {
+        let mut all = Vec::new();
+        for (buckets, size) in [(1 << 20, "8 MB"), (1 << 17, "1 MB")] {
+            let subject = Subject { verify: false, rules: 1000, blocklist: 100_000, buckets };
+            let most = if buckets == 1 << 20 { 200.0 } else { 95.0 };
+            for (sources, how, net) in [
+                (0, "one source", 20.0),
+                (SOURCES_8192, "8,192 sources", 28.0),
+                (MILLION_SOURCES, "a million sources", most),
+            ] {
+                let name = format!("echo behind 1,000 rules, 100,000 prefixes and a limit, {how}, {size}");
                 all.push(Self { sources: Some(sources), goal: at_most(net), ..Self::echo(name, subject)? });
             }
         }
@@ -189,6 +208,8 @@ const VERIFIED: Goal = Goal { net: 12.0, ratio: None, than: None };
 const TCP: Goal = Goal { net: 1.5, ratio: None, than: None };
 /// The case with which that of many rules is compared.
 const TEN_RULES: &str = "echo behind 10 rules, hit in the middle";
+/// Bits of the source that change: 8,192 addresses side by side.
+const SOURCES_8192: u32 = 0x1fff;
 /// Bits of the source that change: a billion addresses, of which no two in a row are near each other.
 const ANY_SOURCE: u32 = 0x3fff_ffff;
 /// The same for a million addresses, all over the space.

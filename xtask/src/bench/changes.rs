@@ -17,7 +17,7 @@ use super::{policies::Subject, samples::Spread};
 use crate::say::Progress;
 
 /// What is put in place.
-const LARGE: Subject = Subject { verify: true, rules: 10_000, blocklist: 1_000_000 };
+const LARGE: Subject = Subject { verify: true, rules: 10_000, blocklist: 1_000_000, buckets: 0 };
 /// The most that this may take.
 const SECONDS: f64 = 2.0;
 const MIB: f64 = 512.0;

@@ -22,11 +22,16 @@ pub(super) struct Subject {
     pub(super) rules: u32,
     /// How many prefixes are in a set that the first rule denies. [`DENIED4`] is in one of them.
     pub(super) blocklist: u32,
+    /// Buckets for the limit of the rule that is hit, which no packet is over; 0: it does not limit.
+    pub(super) buckets: u32,
 }
 
 /// A source in the blocklist.
 pub(super) const DENIED4: &str = "10.99.0.7";
 const DENIED4_PREFIX: &str = "10.99.0.0/24";
+
+/// A limit that no packet of a test is over.
+const LIMIT: &str = "limit 200000000/s burst 100000000 per source";
 
 /// A policy such as an anycast server has: its own addresses and one served prefix of each family.
 const RESPOND: &str = "[respond]\nto = [\"own\", \"192.0.2.0/24\", \"2001:db8:1::/64\"]\n";
@@ -34,7 +39,7 @@ const RESPOND: &str = "[respond]\nto = [\"own\", \"192.0.2.0/24\", \"2001:db8:1:
 impl Subject {
     /// Without rules.
     pub(super) const fn responder(verify: bool) -> Self {
-        Self { verify, rules: 0, blocklist: 0 }
+        Self { verify, rules: 0, blocklist: 0, buckets: 0 }
     }
 
     /// Its tables.
@@ -50,8 +55,10 @@ impl Subject {
     }
 
     fn policy(self) -> Result<Policy> {
+        let limits =
+            if self.buckets > 0 { format!("[limits]\nbuckets = {}\n", self.buckets) } else { String::new() };
         let text = format!(
-            "{RESPOND}verify-checksum = {}\n[sets]\nblocklist = []\n[acl]\nrules = \"\"\"\n{}\"\"\"\n",
+            "{RESPOND}verify-checksum = {}\n[sets]\nblocklist = []\n[acl]\nrules = \"\"\"\n{}\"\"\"\n{limits}",
             self.verify,
             self.rules()
         );
@@ -73,7 +80,11 @@ impl Subject {
             let (source, destination) = (random.host(), random.host());
             let _ = match number % 4 {
                 _ if number == self.rules / 2 => {
-                    writeln!(text, "permit icmp host {CLIENT4} host {OWN4} echo")
+                    if self.buckets > 0 {
+                        writeln!(text, "{LIMIT} icmp any host {OWN4} echo")
+                    } else {
+                        writeln!(text, "permit icmp host {CLIENT4} host {OWN4} echo")
+                    }
                 }
                 0 => writeln!(text, "permit icmp host {source} any echo"),
                 1 => writeln!(text, "deny icmp host {source} host {destination}"),
