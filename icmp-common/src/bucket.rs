@@ -111,6 +111,12 @@ pub fn give_back<L: Line>(line: &L, tag: u32, credit: u64, longest: u64, now: u6
     }
 }
 
+/// Whether a cell is a bucket that is not full.
+#[must_use]
+pub const fn is_in_use(cell: u64, longest: u64, now: u64) -> bool {
+    ahead(cell, now, longest) != 0
+}
+
 /// A cell.
 struct Found {
     place: usize,

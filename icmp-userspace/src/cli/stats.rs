@@ -1,14 +1,19 @@
 //! `icmpctl stats`: what became of the packets, and why.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use icmp_userspace::{
     kernel::{
         attach::Places,
+        clock,
         interface::Netlink,
         listing::{self, Readable},
+        state::Generation,
     },
     observe::{
         counters::{self, Row, Total},
+        limits,
         rules::{self, Counts},
     },
 };
@@ -24,6 +29,9 @@ pub(super) struct Arguments {
     /// List how many packets each rule decided about, too
     #[arg(long)]
     rules: bool,
+    /// List what was within each rate of a limit and what over it, and how full the table of buckets is
+    #[arg(long)]
+    limits: bool,
     /// As JSON; every reason is listed, also those that never applied
     #[arg(long)]
     json: bool,
@@ -36,9 +44,28 @@ struct Statistics {
     reasons: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<Vec<rules::Row>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
     /// How many rules there are that are not listed; 0 if nothing is known of them.
     #[serde(skip)]
     unlisted: usize,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    rates: Vec<limits::Row>,
+    table: Option<limits::Table>,
+}
+
+impl Limits {
+    fn read(generation: &Generation, counts: &Counts, buckets: Option<&Path>) -> anyhow::Result<Self> {
+        let (lines, slots) = (&generation.listing.limits, &generation.slots);
+        let table = |pin: &Path| {
+            limits::table(pin, lines, slots, counts, clock::now())
+                .with_context(|| format!("reading {}", pin.display()))
+        };
+        Ok(Self { rates: limits::rows(lines, slots, counts), table: buckets.map(table).transpose()? })
+    }
 }
 
 impl Arguments {
@@ -63,11 +90,12 @@ impl Arguments {
     }
 
     fn read(&self, readable: Readable) -> anyhow::Result<Statistics> {
-        let Readable { interface, counters, rules, generation } = readable;
+        let Readable { interface, counters, rules, buckets, generation } = readable;
         let counters =
             counters::read_pinned(&counters).with_context(|| format!("reading {}", counters.display()))?;
         let mut unlisted = 0;
-        let rules = if self.rules {
+        let (mut listed, mut limits) = (None, None);
+        if self.rules || self.limits {
             let generation =
                 generation?.with_context(|| format!("nothing is known of the rules on {interface}"))?;
             let counts = match rules {
@@ -76,16 +104,21 @@ impl Arguments {
                 }
                 None => Counts::zero(),
             };
-            Some(rules::rows(&generation.listing.rules, &generation.slots, &counts))
+            if self.rules {
+                listed = Some(rules::rows(&generation.listing.rules, &generation.slots, &counts));
+            }
+            if self.limits {
+                limits = Some(Limits::read(&generation, &counts, buckets.as_deref())?);
+            }
         } else {
             unlisted = generation.ok().flatten().map_or(0, |generation| generation.count_rules());
-            None
-        };
+        }
         Ok(Statistics {
             interface,
             totals: counters::totals(&counters),
             reasons: counters::rows(&counters),
-            rules,
+            rules: listed,
+            limits,
             unlisted,
         })
     }
@@ -135,10 +168,31 @@ fn print(statistics: &Statistics) -> anyhow::Result<()> {
         output::line("")?;
         output::columns(&rows, &[0, 2])?;
     }
+    if let Some(limits) = &statistics.limits {
+        print_limits(limits)?;
+    }
     if statistics.unlisted > 0 {
         let (count, interface) = (statistics.unlisted, &statistics.interface);
         let rules = if count == 1 { "rule" } else { "rules" };
         output::line(&format!("\n{count} {rules}: `icmpctl stats {interface} --rules` counts by rule"))?;
     }
+    Ok(())
+}
+
+fn print_limits(limits: &Limits) -> anyhow::Result<()> {
+    let mut rows = vec![["RULE", "ORIGIN", "WITHIN", "OVER", "RATE"].map(str::to_owned)];
+    rows.extend(limits.rates.iter().map(|row| {
+        let [number, within] = [row.number.map(u64::from), row.within]
+            .map(|number| number.map_or_else(|| "-".to_owned(), |number| number.to_string()));
+        [number, row.origin.clone(), within, row.over.to_string(), row.rate.clone()]
+    }));
+    output::line("")?;
+    output::columns(&rows, &[0, 2, 3])?;
+    let Some(limits::Table { buckets, in_use, given_way }) = limits.table else { return Ok(()) };
+    let in_use =
+        in_use.map_or_else(|| "the clock can't be read".to_owned(), |in_use| format!("{in_use} in use"));
+    output::line(&format!(
+        "\n{buckets} buckets: {in_use}; {given_way} have given way before they were full"
+    ))?;
     Ok(())
 }

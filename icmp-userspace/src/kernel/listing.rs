@@ -8,6 +8,7 @@ use super::{
     attach::Places,
     error::{Doing as _, Error},
     interface::{Netlink, RunningMode},
+    load::BUCKETS,
     lock::Lock,
     pins::Pins,
     privileges,
@@ -184,6 +185,8 @@ pub struct Readable {
     pub counters: PathBuf,
     /// Where the counters of rules are pinned, if there are any.
     pub rules: Option<PathBuf>,
+    /// Where the buckets are pinned, if there are any.
+    pub buckets: Option<PathBuf>,
     /// What belongs to the program that counts; `None` if nothing is known of it.
     pub generation: Result<Option<Generation>, Error>,
 }
@@ -213,6 +216,7 @@ pub async fn readable(
             interface: interface.map_or_else(|| format!("interface {index}"), |interface| interface.name),
             counters,
             rules: if pins.has("RULES")? { pins.map("RULES") } else { None },
+            buckets: if pins.has(BUCKETS)? { pins.map(BUCKETS) } else { None },
             generation,
         });
     }

@@ -13,18 +13,16 @@ use aya::{
 };
 use icmp_common::{
     Plain,
-    bucket::{CELLS, TICK},
+    bucket::CELLS,
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
     dynamic::{DYNAMIC_ENTRIES, Membership},
     tables::{Hosts, Kinds, Root4},
 };
-use rustix::{
-    rand::{GetRandomFlags, getrandom},
-    time::{ClockId, clock_getres},
-};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
+    clock,
     error::{Doing as _, Error},
     object,
 };
@@ -114,7 +112,7 @@ impl Program {
             Some((_, pin)) => secret_of(pin, lines)?,
             None => new_secret()?,
         };
-        let config = Config { bucket_secret: [secret[0], secret[1]], jiffy: jiffy(), ..tables.config };
+        let config = Config { bucket_secret: [secret[0], secret[1]], jiffy: clock::jiffy(), ..tables.config };
         let config = Config::bytes(std::slice::from_ref(&config));
         let hosts = Hosts::bytes(std::slice::from_ref(&tables.hosts));
         let kinds = Kinds::bytes(std::slice::from_ref(&tables.kinds));
@@ -211,12 +209,6 @@ fn secret_of(pin: &Path, lines: u32) -> Result<Line, Error> {
     let read =
         MapData::from_pin(pin).and_then(|map| Array::<_, Line>::try_from(Map::Array(map))?.get(&lines, 0));
     read.map_err(|error| Error::Load(format!("reading {}: {}", pin.display(), chain(&error))))
-}
-
-/// Ticks of a jiffy: the resolution of the clock that advances with it.
-fn jiffy() -> u32 {
-    let resolution = clock_getres(ClockId::MonotonicCoarse);
-    (resolution.tv_nsec as u64 / TICK).max(1) as u32
 }
 
 fn missing(what: &str) -> Error {

@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod bpf;
 pub mod change;
+pub mod clock;
 pub mod error;
 pub mod interface;
 pub mod listing;

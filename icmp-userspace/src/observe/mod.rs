@@ -1,4 +1,5 @@
 //! What the program counted, as people and programs want to read it.
 
 pub mod counters;
+pub mod limits;
 pub mod rules;

@@ -92,6 +92,17 @@ pub enum Origin {
     Preset(&'static str),
 }
 
+impl Origin {
+    /// The word that listings use.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Preset(name) => name,
+        }
+    }
+}
+
 /// What becomes of packets that a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

@@ -10,7 +10,8 @@ use icmp_common::Family;
 
 use super::{
     Policy,
-    acl::{Action, Address, DefaultAction, KindRange, Kinds, Limit, Options, Origin, Rule},
+    acl::{Action, Address, DefaultAction, KindRange, Kinds, Limit, Options, Origin, Rate, Rule, Unit},
+    compile::limits::{self, Unfit},
     diagnostic::Diagnostic,
     guard::{GUARDED, Guarded},
     prefix::Prefix,
@@ -32,7 +33,8 @@ pub struct Places {
 /// Rules that would do what nobody wants, or not do what they say (C70, C74).
 #[must_use]
 pub fn errors(policy: &Policy) -> Vec<Diagnostic> {
-    policy.acl.rules.iter().filter_map(|rule| against_guard(rule, true)).collect()
+    let rules = policy.acl.rules.iter();
+    rules.flat_map(|rule| against_guard(rule, true).into_iter().chain(unfit_rates(rule))).collect()
 }
 
 /// What is probably not meant.
@@ -126,6 +128,39 @@ fn against_guard(rule: &Rule, refused: bool) -> Option<Diagnostic> {
     Some(warning(rule, message).with_help("add force to deny these, too"))
 }
 
+/// Rates that no bucket can keep.
+fn unfit_rates(rule: &Rule) -> Vec<Diagnostic> {
+    let Action::Limit(Limit { rates, .. }) = &rule.action else { return Vec::new() };
+    let unfit = rates.iter().filter_map(|rate| Some((rate, limits::check(rate).err()?)));
+    let diagnostic = |(rate, unfit): (&Rate, Unfit)| {
+        let burst = limits::burst(rate);
+        let bits = if rate.unit == Unit::Bits { "bit" } else { "" };
+        let called = called(rule);
+        let (message, help) = match unfit {
+            Unfit::Burst(least) => (
+                format!(
+                    "{called}: burst {burst}{bits} of the rate {rate} is less than comes in {} ms, for which the kernel's clock may \
+                     stand still",
+                    limits::CLOCK.as_millis()
+                ),
+                format!("write burst {least}{bits} or more"),
+            ),
+            Unfit::Span(most) => (
+                format!(
+                    "{called}: burst {burst}{bits} of the rate {rate} takes longer to come again than can be counted"
+                ),
+                format!("write burst {most}{bits} or less"),
+            ),
+            Unfit::Fast(most) => (
+                format!("{called}: the rate {rate} is more than can be counted"),
+                format!("{most}{bits}/s is the most"),
+            ),
+        };
+        Diagnostic::new(rule.span.clone(), message).with_help(help)
+    };
+    unfit.map(diagnostic).collect()
+}
+
 /// A limit that reaches only what the guard keeps from limits.
 fn useless_limit(rule: &Rule) -> Option<Diagnostic> {
     if rule.options.force || !matches!(rule.action, Action::Limit(_)) {
@@ -153,7 +188,7 @@ fn useless_limit(rule: &Rule) -> Option<Diagnostic> {
 /// A rate that another rate of the same rule always reaches before it.
 fn useless_rate(rule: &Rule) -> Option<Diagnostic> {
     let Action::Limit(Limit { rates, .. }) = &rule.action else { return None };
-    let seconds = |rate: &super::acl::Rate| match rate.period {
+    let seconds = |rate: &Rate| match rate.period {
         super::acl::Period::Second => 1_u128,
         super::acl::Period::Minute => 60,
         super::acl::Period::Hour => 3600,
@@ -161,11 +196,7 @@ fn useless_rate(rule: &Rule) -> Option<Diagnostic> {
     for (at, rate) in rates.iter().enumerate() {
         let tighter = rates.iter().enumerate().find(|(other_at, other)| {
             let slower = u128::from(other.amount) * seconds(rate) <= u128::from(rate.amount) * seconds(other);
-            let smaller = match (other.burst, rate.burst) {
-                (Some(other), Some(burst)) => other <= burst,
-                (None, None) => true,
-                _ => false,
-            };
+            let smaller = limits::burst(other) <= limits::burst(rate);
             let first = rates[..at].contains(other) || *other != rate;
             *other_at != at && first && other.unit == rate.unit && other.per == rate.per && slower && smaller
         });

@@ -28,7 +28,7 @@ impl Preset {
 }
 
 /// All presets.
-pub static PRESETS: [Preset; 3] = [
+pub static PRESETS: [Preset; 4] = [
     Preset {
         name: "deprecated",
         about: "denies ICMP messages that RFC 6633 and RFC 6918 have retired",
@@ -73,6 +73,18 @@ pub static PRESETS: [Preset; 3] = [
         about: "denies redirects of both families, also those that the guard would let through",
         text: "
             deny icmp any any redirect force
+        ",
+    },
+    Preset {
+        name: "flood-guard",
+        about: "limits echo requests, errors and everything else apart, so that no flood of one starves another",
+        text: "
+            remark echo requests
+            limit 100/s burst 200 per source, 20000/s per destination, 100000/s per rule icmp any any echo
+            remark errors; those of Path MTU discovery are never limited, nor are Neighbour Discovery and multicast membership
+            limit 20/s burst 50 per source, 1000/s per destination, 10000/s per rule icmp any any {unreachable, time-exceeded, parameter-problem}
+            remark everything else: replies to the host's own pings, and what nobody needs
+            limit 100/s burst 200 per source, 5000/s per destination, 20000/s per rule icmp any any
         ",
     },
 ];

@@ -9,7 +9,7 @@ use std::{
     ops::Range,
 };
 
-use icmp_common::Family;
+use icmp_common::{Family, limits::MAX_RATES};
 
 use super::{
     acl::{
@@ -599,12 +599,17 @@ fn limit<'a>(words: &mut Words<'a>) -> Result<(Limit, Lengths<'a>), Diagnostic> 
     let mut rates = Vec::new();
     let mut lengths = Vec::new();
     loop {
+        let begin = words.peek().map_or(0..0, |word| word.span.clone());
         let RawRate { amount, unit, period, burst, per } = rate(words)?;
         let (per, length) = match per {
             Some(RawPer::Source(length)) => (Per::Source { length4: 32, length6: 64 }, length),
             Some(RawPer::Destination) => (Per::Destination, None),
             Some(RawPer::Rule) | None => (Per::Rule, None),
         };
+        if rates.len() == MAX_RATES as usize {
+            let message = format!("a limit has {MAX_RATES} rates at most");
+            return Err(Diagnostic::new(begin, message).with_help("put the others into rules of their own"));
+        }
         rates.push(Rate { amount, unit, period, burst, per });
         lengths.push(length);
         if words.take_if(",").is_none() {

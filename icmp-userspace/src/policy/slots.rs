@@ -19,7 +19,8 @@ use thiserror::Error;
 
 use super::{
     Policy,
-    acl::{Action, DefaultAction, Origin, Rate},
+    acl::{Action, DefaultAction, Rate},
+    compile::limits,
 };
 
 /// Slots of rules by their canonical texts, numbers of dynamic sets by their names.
@@ -43,6 +44,23 @@ pub struct Line {
     pub origin: String,
     /// Its canonical text.
     pub text: String,
+}
+
+/// A rate of a limit as listings show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitLine {
+    /// The rule's number; none for the limits of errors that `reject` sends.
+    pub number: Option<u32>,
+    /// Where the rule comes from: `file`, the name of a preset, or `errors`.
+    pub origin: String,
+    /// The slot of the rule's counter.
+    pub rule_slot: Option<u32>,
+    /// The rate as it is written.
+    pub rate: String,
+    /// The slot that counts what is over it.
+    pub over_slot: u32,
+    /// Ticks that a bucket takes to fill.
+    pub span: u64,
 }
 
 /// A policy with more rules or dynamic sets than there is room for.
@@ -150,13 +168,8 @@ impl Slots {
     /// The rules of the policy that these slots were assigned to in their order, what no rule matches, what the guard keeps.
     #[must_use]
     pub fn lines(&self, policy: &Policy) -> Vec<Line> {
-        let rules = policy.acl.rules.iter().map(|rule| {
-            let origin = match rule.origin {
-                Origin::File => "file",
-                Origin::Preset(name) => name,
-            };
-            (Some(rule.number), origin, rule.to_string())
-        });
+        let rules =
+            policy.acl.rules.iter().map(|rule| (Some(rule.number), rule.origin.name(), rule.to_string()));
         let others = [default_text(policy.acl.default), GUARD_TEXT];
         rules
             .chain(others.map(|text| (None, "built-in", text.to_owned())))
@@ -164,6 +177,38 @@ impl Slots {
                 Some(Line { slot: self.rule(&text)?, number, origin: origin.to_owned(), text })
             })
             .collect()
+    }
+
+    /// The rates of the policy that these slots were assigned to: those of its rules in their order, then those of errors.
+    #[must_use]
+    pub fn limits(&self, policy: &Policy) -> Vec<LimitLine> {
+        let mut lines = Vec::new();
+        for rule in &policy.acl.rules {
+            let Action::Limit(limit) = &rule.action else { continue };
+            let text = rule.to_string();
+            for (number, rate) in limit.rates.iter().enumerate() {
+                lines.extend(self.rule(&over_text(&text, number)).map(|over_slot| LimitLine {
+                    number: Some(rule.number),
+                    origin: rule.origin.name().to_owned(),
+                    rule_slot: self.rule(&text),
+                    rate: rate.to_string(),
+                    over_slot,
+                    span: limits::span(rate),
+                }));
+            }
+        }
+        let errors = limits::error_rates(&policy.acl.errors);
+        for (rate, text) in errors.iter().zip(ERROR_TEXTS) {
+            lines.extend(self.rule(text).map(|over_slot| LimitLine {
+                number: None,
+                origin: "errors".to_owned(),
+                rule_slot: None,
+                rate: rate.to_string(),
+                over_slot,
+                span: limits::span(rate),
+            }));
+        }
+        lines
     }
 
     /// The slot of a rule, by its canonical text.
@@ -228,7 +273,7 @@ mod tests {
     use super::*;
     use crate::policy::{
         Set,
-        acl::{Acl, Action, Address, Kinds, Options, Protocol, Rule},
+        acl::{Acl, Action, Address, Kinds, Options, Origin, Protocol, Rule},
         prefix::Prefix,
     };
 

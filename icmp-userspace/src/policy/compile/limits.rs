@@ -27,7 +27,12 @@ pub enum Unfit {
     Burst(u64),
     /// The bucket takes too long to fill: so much would be short enough.
     Span(u64),
+    /// More than can be counted: so much can.
+    Fast(u64),
 }
+
+/// The highest rates, a second: that many packets a tick of a bucket can tell apart, and a bit takes a part of one.
+const FASTEST: (u64, u64) = (10_000_000, 10_000_000_000);
 
 /// How much a rate allows at once where the rule does not say: what comes in a tenth of a second, and five packets or a full frame
 /// at least.
@@ -64,8 +69,34 @@ fn ticks(rate: &Rate, amount: u64) -> u64 {
     u64::try_from((nanoseconds + u128::from(TICK) / 2) / u128::from(TICK)).unwrap_or(u64::MAX)
 }
 
+/// Ticks that a bucket takes to fill.
+#[must_use]
+pub fn span(rate: &Rate) -> u64 {
+    ticks(rate, burst(rate))
+}
+
+/// The rates of errors that `reject` sends: to one source, and in all.
+#[must_use]
+pub fn error_rates(errors: &ErrorLimits) -> [Rate; 2] {
+    let rate = |rate: ErrorRate, per| Rate {
+        amount: rate.per_second.into(),
+        unit: Unit::Packets,
+        period: Period::Second,
+        burst: Some(rate.burst.into()),
+        per,
+    };
+    [rate(errors.per_source, Per::Source { length4: 32, length6: 64 }), rate(errors.total, Per::Rule)]
+}
+
 /// Whether buckets can do what a rate says.
 pub fn check(rate: &Rate) -> Result<(), Unfit> {
+    let fastest = match rate.unit {
+        Unit::Packets => FASTEST.0,
+        Unit::Bits => FASTEST.1,
+    };
+    if per(rate, Duration::from_secs(1)) > fastest {
+        return Err(Unfit::Fast(fastest));
+    }
     let least = per(rate, CLOCK);
     if burst(rate) < least {
         return Err(Unfit::Burst(least));
@@ -103,20 +134,9 @@ impl Rates {
 
     /// The number of the first of the two rates that limit errors.
     pub(super) fn of_errors(&mut self, errors: &ErrorLimits, slots: &Slots) -> Result<u32, TooLarge> {
-        let rate = |rate: ErrorRate, per| Rate {
-            amount: rate.per_second.into(),
-            unit: Unit::Packets,
-            period: Period::Second,
-            burst: Some(rate.burst.into()),
-            per,
-        };
-        let slot = |text| slots.rule(text).unwrap_or_default();
-        let [to_one, in_all] = slots::ERROR_TEXTS;
-        let per_source = rate(errors.per_source, Per::Source { length4: 32, length6: 64 });
-        self.append(vec![
-            row(&per_source, 0, slot(to_one)),
-            row(&rate(errors.total, Per::Rule), Row::RANDOM, slot(in_all)),
-        ])
+        let [to_one, in_all] = slots::ERROR_TEXTS.map(|text| slots.rule(text).unwrap_or_default());
+        let [per_source, total] = error_rates(errors);
+        self.append(vec![row(&per_source, 0, to_one), row(&total, Row::RANDOM, in_all)])
     }
 
     fn append(&mut self, mut rows: Vec<Row>) -> Result<u32, TooLarge> {
@@ -152,7 +172,7 @@ fn row(rate: &Rate, flags: u32, over_slot: u32) -> Row {
         Per::Destination => (u32::MAX, [u64::MAX; 2], Row::DESTINATION),
         Per::Rule => (0, [0; 2], 0),
     };
-    let (span, cost) = (ticks(rate, burst(rate)), ticks(rate, of).max(1));
+    let (span, cost) = (span(rate), ticks(rate, of).max(1));
     // Sources have each its own bucket; there is nothing to gain from purses, and there are too many of them.
     let is_shared = !matches!(rate.per, Per::Source { .. });
     let quantum = if is_shared && span / QUANTA > cost { span / QUANTA } else { 0 };
