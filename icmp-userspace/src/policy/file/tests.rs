@@ -214,7 +214,7 @@ fn reports_errors_in_acl() {
         ("acl.preset = \"deprecated\"", "expected a list: [\"deprecated\"], found \"deprecated\""),
         (
             "acl.preset = [\"depricated\"]",
-            "expected \"deprecated\" or \"rfc4890-host\" or \"no-redirects\", found \"depricated\"",
+            "expected \"deprecated\" or \"rfc4890-host\" or \"no-redirects\" or \"flood-guard\", found \"depricated\"",
         ),
         ("acl.preset = [\"deprecated\", \"deprecated\"]", "p.toml:1:29: the preset deprecated stands twice"),
         ("acl.errors = 1", "expected a table: [acl.errors], found 1"),
@@ -227,6 +227,39 @@ fn reports_errors_in_acl() {
     ] {
         let text = errors(text);
         assert!(text.contains(message), "{message:?} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn reports_errors_in_limits() {
+    for (text, message) in [
+        ("limits = 1", "p.toml:1:10: expected a table: [limits], found 1"),
+        ("limits.bucket = 1024", "unknown key in [limits]: bucket"),
+        ("limits.buckets = 1000", "p.toml:1:18: expected a power of two from 1024 to 16777216, found 1000"),
+        ("limits.buckets = 512", "expected a power of two from 1024"),
+        ("limits.buckets = 33554432", "expected a power of two from 1024 to 16777216"),
+        ("limits.buckets = -1024", "a bucket takes 8 bytes; 131072 are usual"),
+        (
+            "acl.rules = 'limit 100000/s burst 999 icmp any any'",
+            "p.toml:1:14: rule 10 (limit 100000/s burst 999 icmp any any): burst 999 of the rate 100000/s burst 999 is less than \
+             comes in 10 ms, for which the kernel's clock may stand still",
+        ),
+        ("acl.rules = 'limit 100000/s burst 999 icmp any any'", "= write burst 1000 or more"),
+        ("acl.rules = 'limit 1mbit/s burst 9kbit icmp any any'", "= write burst 10000bit or more"),
+        ("acl.rules = 'limit 1/h burst 10 icmp any any'", "takes longer to come again than can be counted"),
+        ("acl.rules = 'limit 1/h burst 10 icmp any any'", "= write burst 9 or less"),
+        ("acl.rules = 'limit 20000000/s icmp any any'", "the rate 20000000/s is more than can be counted"),
+        ("acl.rules = 'limit 20gbit/s icmp any any'", "= 10000000000bit/s is the most"),
+        (
+            "acl.rules = 'limit 1/s, 2/s burst 9, 3/s per source, 4/s per destination, 5/s icmp any any'",
+            "p.toml:1:75: a limit has 4 rates at most",
+        ),
+    ] {
+        let text = errors(text);
+        assert!(text.contains(message), "{message:?} is missing in:\n{text}");
+    }
+    for rule in ["limit 1/h burst 9", "limit 10000000/s", "limit 10gbit/s", "limit 100000/s burst 1000"] {
+        parse(&format!("acl.rules = '{rule} icmp any any'")).unwrap();
     }
 }
 
