@@ -98,9 +98,10 @@ pub enum TooLarge {
         /// Numbers of the rules at fault.
         rules: Vec<u32>,
     },
-    /// IPv6 prefixes with the same first 32 bits.
+    /// IPv6 prefixes with the same first 32 bits, or shorter than these.
     #[error(
-        "the IPv6 {0} have too many prefixes with the same first 32 bits; join neighbouring addresses to shorter prefixes"
+        "the IPv6 {0} have too many prefixes with the same first 32 bits, or with no more bits than that; join neighbouring addresses \
+         to shorter prefixes"
     )]
     Run6(&'static str),
 }
