@@ -160,7 +160,8 @@ fn networks_without_room_in_the_index_are_found() {
     let fallback = tables.config.tables6[1].fallback_count;
     assert!((8..NETWORKS / 100).contains(&fallback), "{fallback}");
     for address in (0..NETWORKS).map(host) {
-        let near = [address.to_bits() - 1, address.to_bits() + 1].map(|bits| Ipv6Addr::from_bits(bits).into());
+        let near =
+            [address.to_bits() - 1, address.to_bits() + 1].map(|bits| Ipv6Addr::from_bits(bits).into());
         assert_eq!(found(&tables, address.into()), Some(Reason::Echo), "{address}");
         assert_eq!(near.map(|near| found(&tables, near)), [Some(Reason::NotServed); 2], "{address}");
     }
