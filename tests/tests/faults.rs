@@ -291,7 +291,7 @@ fn mistakes_in_policies_are_shown() {
     }
 }
 
-/// A list of prefixes that would take more memory than a policy may is refused, and quickly; exit status 3.
+/// Rules that tables have no room for are refused, and named; exit status 3.
 #[test]
 #[ignore = "needs root and BPF"]
 fn too_large_policies_are_refused() {
