@@ -433,6 +433,9 @@ fn what_can_not_be_read_and_what_is_no_command_fail_otherwise() {
             says(&files.policy(&[verb, name]), 1, "", &said);
         }
     }
+    fs::write(files.0.path().join("none.txt"), "hostname r1\ninterface e0\n").unwrap();
+    let said = "icmpctl: none.txt has no access list of IPv4 or IPv6\n";
+    says(&files.policy(&["import", "none.txt"]), 1, "", said);
     let missing = files.policy(&["import", "missing.txt"]);
     let said = "icmpctl: reading the configuration missing.txt: No such file or directory (os error 2)\n";
     says(&missing, 1, "", said);

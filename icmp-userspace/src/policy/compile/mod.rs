@@ -23,6 +23,7 @@ use icmp_common::{
 use thiserror::Error;
 
 use super::{Policy, acl::ErrorRate, slots::Slots};
+use addresses::check_wildcards;
 use rules::Shared;
 use table4::Table4;
 use table6::Table6;
@@ -84,6 +85,16 @@ pub enum TooLarge {
         /// Numbers of the rules at fault.
         rules: Vec<u32>,
     },
+    /// Addresses with wildcard masks.
+    #[error(
+        "the wildcard masks of the policy ({}) stand for more than a million prefixes; let fewer bits before a zero be ones, or put \
+         the prefixes that are meant into a set",
+        list(rules)
+    )]
+    Wildcards {
+        /// Numbers of the rules at fault, the worst first.
+        rules: Vec<u32>,
+    },
     /// Types and codes.
     #[error(
         "the rules tell apart {0} kinds of messages by type and code, more than a policy may; use ranges"
@@ -118,6 +129,7 @@ impl Tables {
     pub fn compile(policy: &Policy, interface: &Interface, slots: &Slots) -> Result<Self, TooLarge> {
         let respond = &policy.respond;
         let errors = &policy.acl.errors;
+        check_wildcards(policy)?;
         let mut shared = Shared::default();
         let served = served::prefixes(respond, interface);
         let v4 = rules::compile::<u32>(policy, slots, Family::Ipv4, served, &mut shared)?;
@@ -302,6 +314,16 @@ mod tests {
             refusal(rules),
             "the 15 rules that tell apart most sources and destinations (rule 10, rule 20, rule 30, rule 40, rule 50, ...) make \
              more combinations than a policy may have; put addresses that are treated alike into a set, and name the set in one rule"
+        );
+    }
+
+    #[test]
+    fn too_many_scattered_bits_are_told_before_they_take_memory() {
+        let rules = (0..17).map(|number| format!("deny icmp4 10.{number}.0.0 170.170.170.170 any"));
+        assert_eq!(
+            refusal(rules),
+            "the wildcard masks of the policy (rule 10, rule 20, rule 30, rule 40, rule 50, ...) stand for more than a million \
+             prefixes; let fewer bits before a zero be ones, or put the prefixes that are meant into a set"
         );
     }
 
