@@ -176,10 +176,10 @@ fn limits_survive_a_change_of_the_policy() {
 #[test]
 #[ignore = "needs root and BPF"]
 fn c89_threads_on_one_key_share_its_limit() {
-    let time = Duration::from_secs(2);
+    let time = Duration::from_secs(1);
     for (rate, burst) in [(1000, 500), (20_000, 10_000), (1_000_000, 500_000)] {
         for per in ["per source", "per destination", "per rule"] {
-            for threads in [1, 2, 4] {
+            for threads in [2, 4] {
                 let rule = format!("limit {rate}/s burst {burst} {per} icmp any any");
                 let policy = file::parse(&rules(&rule)).unwrap();
                 let rule = policy.acl.rules[0].to_string();
