@@ -28,6 +28,10 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 /// Most ticks that a bucket may take from empty to full, so that what lies ahead can be told from what is past.
 pub const MAX_SPAN: u64 = 1 << (TIME_BITS - 1);
 
+/// Ticks, a tenth of a second, that whoever takes may be late: CPUs see the clock advance one after the other, and may be held up
+/// once they have read it. To him a bucket that others have emptied since seems to take longer than its span to fill.
+const LATE: u64 = 100_000_000 / TICK;
+
 /// Where a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -59,6 +63,8 @@ impl Place {
 pub struct Ask {
     /// Ticks that bring the tokens that are asked for.
     pub cost: u64,
+    /// Ticks that bring those that have to be there: no less.
+    pub needed: u64,
     /// Ticks from empty to full, at most [`MAX_SPAN`].
     pub span: u64,
 }
@@ -88,12 +94,11 @@ pub fn take<L: Line>(line: &L, tag: u32, ask: Ask, longest: u64, now: u64) -> Ta
         let Found { place, cell, is_same } = find(line, tag, longest, now);
         let before = ahead(cell, now, longest);
         // Further ahead than this bucket can be: what is left of one with another rate.
-        let own = if is_same && before <= ask.span { before } else { 0 };
-        let then = own + ask.cost;
-        if then > ask.span {
+        let own = if is_same && before <= ask.span + LATE { before } else { 0 };
+        if own + ask.needed > ask.span {
             return Taken::No;
         }
-        if line.exchange(place, cell, tag | now.wrapping_add(then) & TIME_MASK) {
+        if line.exchange(place, cell, tag | now.wrapping_add(own + ask.cost) & TIME_MASK) {
             return if is_same || before == 0 { Taken::Yes } else { Taken::Evicting };
         }
     }
@@ -173,7 +178,7 @@ impl Line for [core::sync::atomic::AtomicU64; CELLS] {
 #[inline(always)]
 const fn ahead(cell: u64, now: u64, longest: u64) -> u64 {
     let ahead = cell.wrapping_sub(now) & TIME_MASK;
-    ahead & less(ahead, longest + 1).wrapping_neg()
+    ahead & less(ahead, longest + LATE + 1).wrapping_neg()
 }
 
 #[cfg(test)]
@@ -183,7 +188,7 @@ mod tests {
 
     type Line = [AtomicU64; CELLS];
 
-    const ASK: Ask = Ask { cost: 100, span: 500 };
+    const ASK: Ask = Ask { cost: 100, needed: 100, span: 500 };
     const LONGEST: u64 = 1000;
 
     fn takes(line: &Line, tag: u32, now: u64) -> bool {
@@ -231,9 +236,32 @@ mod tests {
     #[test]
     fn what_is_left_of_a_longer_span_locks_nobody_out() {
         let line = Line::default();
-        let long = Ask { cost: 900, span: 900 };
-        assert_eq!(take(&line, 1, long, LONGEST, 0), Taken::Yes);
+        let span = ASK.span + LATE + 2;
+        assert_eq!(take(&line, 1, Ask { cost: span, needed: span, span }, span, 0), Taken::Yes);
         assert_eq!(taken(&line, 1, (0..50).map(|_| 1)), 5);
+    }
+
+    #[test]
+    fn an_old_time_gains_nothing() {
+        let line = Line::default();
+        for now in (LATE..2 * LATE).step_by(1000) {
+            takes(&line, 1, now);
+            assert!(taken(&line, 1, (0..10).map(|_| now)) <= 10);
+            for late in [1, 100, 600, 1000, LATE] {
+                assert!(!takes(&line, 1, now - late), "{late} ticks late");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_needed_has_to_be_there_and_is_left() {
+        let line = Line::default();
+        let half = Ask { cost: 50, needed: 150, span: 500 };
+        let takes = |_: &u32| take(&line, 1, half, LONGEST, 7) != Taken::No;
+        // Down to 100, which are not enough.
+        assert_eq!((0..50).filter(takes).count(), 8);
+        assert_eq!(taken(&line, 1, (0..50).map(|_| 7)), 1);
+        assert_eq!((0..50).filter(takes).count(), 0);
     }
 
     #[test]
@@ -257,7 +285,7 @@ mod tests {
         for tag in 1..=8 {
             assert!(takes(&line, tag, 0));
         }
-        let now = (1 << TIME_BITS) - 100_000;
+        let now = (1 << TIME_BITS) - 2 * LATE;
         assert_eq!(take(&line, 9, ASK, LONGEST, now), Taken::Yes);
         assert_eq!(taken(&line, 9, (0..50).map(|_| now)), 4);
         assert_eq!(taken(&line, 1, (0..50).map(|_| now)), 5);

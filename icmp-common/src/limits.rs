@@ -87,7 +87,11 @@ impl Rate {
     #[inline(always)]
     #[must_use]
     pub const fn cost_of(&self, length: usize) -> u64 {
-        if self.is(Self::BYTES) { self.cost.wrapping_mul(length as u64).div_ceil(1024) } else { self.cost }
+        if self.is(Self::BYTES) {
+            self.cost.wrapping_mul(length as u64).wrapping_add(512) >> 10
+        } else {
+            self.cost
+        }
     }
 
     /// Whether a flag is set.
@@ -96,6 +100,13 @@ impl Rate {
     pub const fn is(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }
+}
+
+/// The most that is taken by a rate with [`Rate::RANDOM`] where the cost is this: so much has to fit into its buckets, and to be there.
+#[inline(always)]
+#[must_use]
+pub const fn most_of_random(cost: u64) -> u64 {
+    cost + cost / 2
 }
 
 // SAFETY: integers and an array of integers; the assertion below leaves no room for padding.

@@ -54,6 +54,7 @@ pub fn handle<F: Frame, S: State>(frame: &mut F, state: &mut S) -> Verdict {
         End::PASS => Verdict::Pass,
         End::ANSWER => Verdict::Answer,
         End::DENY => Verdict::Deny,
+        End::LIMIT => Verdict::Limit,
         End::MALFORMED => Verdict::Malformed,
         end => rare(frame, state, end),
     }
@@ -69,6 +70,7 @@ impl End {
     const ANSWER: Self = Self(1);
     const DENY: Self = Self(2);
     const MALFORMED: Self = Self(3);
+    const LIMIT: Self = Self(4);
     /// Set if the packet is of IPv6; with this bit begin those ends that are rare.
     const IPV6: u32 = 1 << 8;
     /// It has to be looked at more closely.
@@ -82,7 +84,8 @@ impl End {
             Verdict::Answer => Self::ANSWER,
             Verdict::Pass => Self::PASS,
             // An error about a packet is only sent from `rare`.
-            Verdict::Deny | Verdict::Limit | Verdict::Reject => Self::DENY,
+            Verdict::Deny | Verdict::Reject => Self::DENY,
+            Verdict::Limit => Self::LIMIT,
             Verdict::Malformed => Self::MALFORMED,
         }
     }

@@ -6,7 +6,7 @@
 
 use icmp_common::{
     bucket::{Ask, Place, Taken},
-    limits::{MAX_RATES, Purse, Rate},
+    limits::{MAX_RATES, Purse, Rate, most_of_random},
 };
 
 use crate::{Frame, State, classify::Classifiable};
@@ -74,11 +74,10 @@ fn takes_cost<S: State>(state: &mut S, rate: &Rate, key: [u64; 2], cost: u64) ->
 /// Takes so many ticks out of a bucket.
 #[inline(always)]
 fn takes_at_once<S: State>(state: &mut S, rate: &Rate, place: Place, cost: u64) -> bool {
-    let mut ask = Ask { cost, span: rate.span };
+    let mut ask = Ask { cost, needed: cost, span: rate.span };
     if rate.is(Rate::RANDOM) {
-        // But only if there is as much as one and a half.
         let more = u64::from(state.random() & 1) * cost;
-        ask = Ask { cost: cost / 2 + more, span: rate.span.saturating_sub(cost - more) };
+        ask = Ask { cost: cost / 2 + more, needed: most_of_random(cost), ..ask };
     }
     match state.take(place, ask) {
         Taken::Yes => true,

@@ -1,6 +1,9 @@
 //! The data path's kernel build: loaded for real, fed with frames by BPF_PROG_TEST_RUN, attached to nothing.
 
-use std::fs;
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use icmp_common::counters::Counters;
@@ -62,6 +65,26 @@ impl Loaded {
         let pin = bpffs.path().join("rules");
         self.program.pin("RULES", &pin).unwrap();
         Counts::read_pinned(&pin).unwrap()
+    }
+
+    /// Takes a frame, which it passes or drops, through it over and over, on several threads for some time.
+    pub fn run_on_threads(&mut self, threads: usize, time: Duration, frame: &[u8]) {
+        let program = &*self.program.xdp().unwrap();
+        let begin = Instant::now();
+        thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(move || {
+                    while begin.elapsed() < time {
+                        let options = TestRunOptions {
+                            data_in: Some(frame),
+                            repeat: 1 << 18,
+                            ..TestRunOptions::new()
+                        };
+                        let _ = program.test_run(options).unwrap();
+                    }
+                });
+            }
+        });
     }
 
     fn run_with(&mut self, frame: &[u8], context: Option<&[u8]>) -> Outcome {

@@ -14,13 +14,22 @@ use icmp_tests::{
         CLIENT_MAC, ICMP4, ICMP6, IP, Ping4, Ping6, SERVER_MAC, any_frame, fix_header_checksum, payload,
         tcp4, udp4, udp6,
     },
-    host::{handle, handle_in, handle_routed, tables},
+    host::{handle, handle_in, handle_routed, interface, tables},
     loaded::{self, Loaded},
     netns::{CLIENT4, CLIENT6, Lab, SERVER_END},
     oracle::{self, outcome},
+    packets::packet,
 };
-use icmp_userspace::{explain::host::HostState, policy::compile::Tables};
-use proptest::{prelude::ProptestConfig, prop_assert_eq, test_runner::TestRunner};
+use icmp_userspace::{
+    explain::host::HostState,
+    policy::{compile::Tables, file, slots::Slots},
+};
+use proptest::{
+    prelude::{ProptestConfig, Strategy as _},
+    prop_assert_eq, prop_oneof,
+    strategy::ValueTree as _,
+    test_runner::TestRunner,
+};
 
 /// A policy in both builds.
 struct Both {
@@ -146,6 +155,10 @@ fn every_reason_is_reached_and_agreed_on() {
     let reasons = both.agree_on_all(&[&ping, &ping]);
     assert_eq!(reasons, [Some(Reason::Rejected), Some(Reason::RejectOverLimit)]);
     reached.extend(reasons.into_iter().flatten());
+    let mut both = Both::new("acl.rules = \"limit 1/h burst 1 per source icmp any any\"");
+    let reasons = both.agree_on_all(&[&ping, &ping]);
+    assert_eq!(reasons, [Some(Reason::Echo), Some(Reason::OverLimit)]);
+    reached.extend(reasons.into_iter().flatten());
     let all: BTreeSet<_> = Reason::ALL.iter().copied().filter(|reason| *reason != Reason::TooLong).collect();
     assert_eq!(reached, all);
 }
@@ -165,6 +178,51 @@ fn random_frames_are_agreed_on() {
         });
         outcome.unwrap();
     }
+}
+
+/// Rates so low that no token comes back while the test runs, by all that there is to count by.
+const LIMITS: [&str; 6] = [
+    "limit 1/h burst 3 per source icmp any any",
+    "limit 1/h burst 5 per source/24 icmp4 any any\nlimit 1/h burst 4 per source/48 icmp6 any any",
+    "limit 1/h burst 7 per destination icmp any any echo\nlimit 1/h burst 6 icmp any any",
+    "limit 1/h burst 2 per source, 2/h burst 8 per destination, 4/h burst 30 per rule icmp any any",
+    "limit 1/h burst 2 per source exceed pass icmp any any {echo, unreachable}\n\
+     limit 1/h burst 2 per source/16, 1/h burst 9 icmp4 any any monitor\n\
+     limit 1/h burst 2 per source/64, 1/h burst 9 icmp6 any any",
+    "limit 1/h burst 1 icmp any any fragments\nlimit 1/h burst 4 per source icmp any any length 60-300",
+];
+
+/// C88: a long row of packets through policies with limits, of which both builds keep the same account: verdicts, bytes, and
+/// what is counted for each rule and each of its rates.
+#[test]
+#[ignore = "needs root and BPF"]
+fn c88_limits_are_agreed_on() {
+    let mut reached = BTreeSet::new();
+    for rules in LIMITS {
+        let text = format!("respond.to = [\"0.0.0.0/0\", \"::/0\"]\nacl.rules = \"\"\"\n{rules}\n\"\"\"");
+        let policy = file::parse(&text).unwrap();
+        let slots = Slots::assign(&policy, &Slots::default()).unwrap();
+        let mut tables = Tables::compile(&policy, &interface(), &slots).unwrap();
+        let mut loaded = Loaded::new(&tables);
+        tables.config.bucket_secret = [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03];
+        let mut state = HostState::new(&tables);
+        let mut frames = TestRunner::deterministic();
+        let any = prop_oneof![2 => packet().prop_map(|packet| packet.frame), 1 => any_frame()];
+        for _ in 0..3000 {
+            let mut frame = any.new_tree(&mut frames).unwrap().current();
+            frame.resize(frame.len().max(loaded::SHORTEST), 0);
+            let host = handle_in(&mut state, &frame);
+            assert_eq!(loaded.run(&frame), host, "of {frame:02x?} by\n{rules}");
+            reached.extend(host.counted.map(|(_, reason)| reason));
+        }
+        let counts = loaded.rules();
+        for (text, slot) in slots.rules() {
+            let host = state.rules.iter().filter(|rule| **rule == slot).count() as u64;
+            assert_eq!(counts.slot(slot), host, "{text}");
+            assert!(host > 0 || !text.starts_with("over rate 0"), "nothing is ever {text}");
+        }
+    }
+    assert!(reached.contains(&Reason::OverLimit) && reached.contains(&Reason::Echo));
 }
 
 /// Messages of every length: each way through the sum of a message, whole blocks and every tail, odd and even.

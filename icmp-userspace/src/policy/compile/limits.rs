@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use icmp_common::{
     bucket::{MAX_SPAN, TICK},
-    limits::Rate as Row,
+    limits::{Rate as Row, most_of_random},
     tables::MOST_RATES,
 };
 
@@ -69,10 +69,24 @@ fn ticks(rate: &Rate, amount: u64) -> u64 {
     u64::try_from((nanoseconds + u128::from(TICK) / 2) / u128::from(TICK)).unwrap_or(u64::MAX)
 }
 
-/// Ticks that a bucket takes to fill.
+/// Ticks that bring a packet, or 1,024 bytes.
+fn cost(rate: &Rate) -> u64 {
+    let of = match rate.unit {
+        Unit::Packets => 1,
+        Unit::Bits => 8 * 1024,
+    };
+    ticks(rate, of).max(1)
+}
+
+/// Ticks that a bucket takes to fill: what the packets of a burst cost, to the tick, so that as many fit.
 #[must_use]
 pub fn span(rate: &Rate) -> u64 {
-    ticks(rate, burst(rate))
+    let costs = u128::from(cost(rate)) * u128::from(burst(rate));
+    let span = match rate.unit {
+        Unit::Packets => costs,
+        Unit::Bits => (costs + 4 * 1024) / (8 * 1024),
+    };
+    u64::try_from(span).unwrap_or(u64::MAX)
 }
 
 /// The rates of errors that `reject` sends: to one source, and in all.
@@ -101,7 +115,7 @@ pub fn check(rate: &Rate) -> Result<(), Unfit> {
     if burst(rate) < least {
         return Err(Unfit::Burst(least));
     }
-    if ticks(rate, burst(rate)) > MAX_SPAN {
+    if span(rate) > MAX_SPAN {
         return Err(Unfit::Span(per(rate, Duration::from_nanos(MAX_SPAN * TICK))));
     }
     Ok(())
@@ -163,16 +177,19 @@ impl Rates {
 }
 
 fn row(rate: &Rate, flags: u32, over_slot: u32) -> Row {
-    let (unit, of) = match rate.unit {
-        Unit::Packets => (0, 1),
-        Unit::Bits => (Row::BYTES, 8 * 1024),
+    let unit = match rate.unit {
+        Unit::Packets => 0,
+        Unit::Bits => Row::BYTES,
     };
     let (mask4, mask6, by) = match rate.per {
         Per::Source { length4, length6 } => (mask(length4, 32) as u32, mask6(length6), 0),
         Per::Destination => (u32::MAX, [u64::MAX; 2], Row::DESTINATION),
         Per::Rule => (0, [0; 2], 0),
     };
-    let (span, cost) = (span(rate), ticks(rate, of).max(1));
+    let (mut span, cost) = (span(rate), cost(rate));
+    if flags & Row::RANDOM != 0 {
+        span = span.max(most_of_random(cost));
+    }
     // Sources have each its own bucket; there is nothing to gain from purses, and there are too many of them.
     let is_shared = !matches!(rate.per, Per::Source { .. });
     let quantum = if is_shared && span / QUANTA > cost { span / QUANTA } else { 0 };
