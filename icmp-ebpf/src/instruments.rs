@@ -8,6 +8,7 @@ use aya_ebpf::{
     Global,
     bindings::{xdp_action, xdp_md},
     btf_maps::{Array, PerCpuArray, ProgramArray},
+    helpers::generated::bpf_ktime_get_ns,
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
@@ -32,6 +33,12 @@ static SOURCE_AT: Global<u32> = Global::new(0);
 /// Where in the frame the checksum stands that covers the source address: the IPv4 header's or ICMPv6's.
 #[unsafe(no_mangle)]
 static CHECKSUM_AT: Global<u32> = Global::new(0);
+/// How many heavy sources there are besides, side by side above the others, which send half of all frames together.
+#[unsafe(no_mangle)]
+static HEAVY_SOURCES: Global<u32> = Global::new(0);
+/// Nanoseconds from one frame of [`generate`] to the next; 0: as few as there can be.
+#[unsafe(no_mangle)]
+static GAP: Global<u64> = Global::new(0);
 
 /// How every frame of [`enter`] and [`generate`] begins, with everything that a reply changes in it.
 #[btf_map]
@@ -42,6 +49,12 @@ static PROGRAMS: ProgramArray<1> = ProgramArray::new();
 /// Where the walk over the source addresses is.
 #[btf_map]
 static WALK: PerCpuArray<u32, 1> = PerCpuArray::new();
+/// When [`generate`] sends next, by the clock of `bpf_ktime_get_ns`.
+#[btf_map]
+static DUE: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// Frames that [`generate`] has sent.
+#[btf_map]
+static SENT: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Echo replies that [`sink`] received, by the number of their [`Family`].
 #[btf_map]
 static REPLIES: PerCpuArray<u64, 2> = PerCpuArray::new();
@@ -138,16 +151,21 @@ fn enter(context: XdpContext) -> u32 {
 }
 
 /// Sends a request out of the interface that the test run names. Frames come back from their journey as replies
-/// and are used again as they are, so that this has to write the request anew as well.
+/// and are used again as they are, so that this has to write the request anew as well. What is not due is dropped.
 #[xdp]
 fn generate(context: XdpContext) -> u32 {
-    match write_request(context.ctx) {
-        Some(()) => xdp_action::XDP_TX,
-        None => xdp_action::XDP_ABORTED,
+    if !is_due() {
+        return xdp_action::XDP_DROP;
     }
+    let (Some(()), Some(sent)) = (write_request(context.ctx), SENT.get_ptr_mut(0)) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+    unsafe { *sent += 1 };
+    xdp_action::XDP_TX
 }
 
-/// Counts echo replies and drops them; passes everything else.
+/// Counts echo replies to what [`generate`] sends, by their identifier and sequence number, and drops them; passes everything else.
 #[xdp]
 fn sink(context: XdpContext) -> u32 {
     let Some(family) = echo_reply(&PacketFrame::new(context.ctx)) else { return xdp_action::XDP_PASS };
@@ -156,6 +174,25 @@ fn sink(context: XdpContext) -> u32 {
         unsafe { *count += 1 };
     }
     xdp_action::XDP_DROP
+}
+
+/// Whether it is time for the next frame. Lost time is made up for, but not by many frames at once.
+#[inline(always)]
+fn is_due() -> bool {
+    let gap = GAP.load();
+    if gap == 0 {
+        return true;
+    }
+    let Some(due) = DUE.get_ptr_mut(0) else { return false };
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+    let due = unsafe { &mut *due };
+    if now < *due {
+        return false;
+    }
+    *due = (*due).max(now.saturating_sub(16 * gap)) + gap;
+    true
 }
 
 /// Writes the template, and the next source address if there are several.
@@ -175,7 +212,13 @@ fn write_request(context: *mut xdp_md) -> Option<()> {
     *step = step.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
     let Bytes(source) = frame.write::<Bytes<4>>(SOURCE_AT.load() as usize)?;
     let old = u32::from_be_bytes(*source);
-    let new = old & !mask | *step & mask;
+    let heavy = HEAVY_SOURCES.load();
+    // The generator's upper bits tell one kind of source from the other: the lower ones are the address already.
+    let new = if heavy != 0 && *step >> 31 != 0 {
+        (old & !mask) + mask + 1 + (*step >> 20 & 0x7ff) % heavy
+    } else {
+        old & !mask | *step & mask
+    };
     *source = new.to_be_bytes();
     let Bytes(sum) = frame.write::<Bytes<2>>(CHECKSUM_AT.load() as usize)?;
     let upper = checksum::update(u16::from_be_bytes(*sum), (old >> 16) as u16, (new >> 16) as u16);
@@ -183,21 +226,29 @@ fn write_request(context: *mut xdp_md) -> Option<()> {
     Some(())
 }
 
-/// The family of an echo reply without VLAN tags, IP options or extension headers.
+/// The family of an echo reply to the template, without VLAN tags, IP options or extension headers.
 #[inline(always)]
 fn echo_reply(frame: &PacketFrame) -> Option<Family> {
     let ip = size_of::<Ethernet>();
+    let template = TEMPLATE.get(0)?.rest.as_flattened();
+    // Identifier and sequence number, behind type, code and checksum.
+    let ours = |header: usize, icmp: &Icmp| {
+        let sent = template[header + 4..].first_chunk().copied();
+        sent.map(u32::from_ne_bytes) == Some(u32::from_ne_bytes(icmp.rest))
+    };
     match frame.read::<Ethernet>(0)?.ether_type() {
         ethernet::IPV4 => {
             let header = frame.read::<Ipv4>(ip)?;
             let icmp = frame.read::<Icmp>(ip + ipv4::HEADER)?;
             let plain = header.version_ihl() == ipv4::PLAIN && header.protocol == ipv4::ICMP;
-            (plain && icmp.icmp_type() == ECHO4.reply).then_some(Family::Ipv4)
+            let reply = plain && icmp.icmp_type() == ECHO4.reply;
+            (reply && ours(ipv4::HEADER, icmp)).then_some(Family::Ipv4)
         }
         ethernet::IPV6 => {
             let header = frame.read::<Ipv6>(ip)?;
             let icmp = frame.read::<Icmp>(ip + ipv6::HEADER)?;
-            (header.next_header == ipv6::ICMPV6 && icmp.icmp_type() == ECHO6.reply).then_some(Family::Ipv6)
+            let reply = header.next_header == ipv6::ICMPV6 && icmp.icmp_type() == ECHO6.reply;
+            (reply && ours(ipv6::HEADER, icmp)).then_some(Family::Ipv6)
         }
         _ => None,
     }

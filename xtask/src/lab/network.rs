@@ -28,6 +28,8 @@ pub(crate) const CLIENT4: &str = "192.0.2.2";
 pub(crate) const CLIENT6: &str = "2001:db8::2";
 pub(crate) const OTHER4: &str = "192.0.2.3";
 pub(crate) const OTHER6: &str = "2001:db8::3";
+/// The first address of a crowd that is at the client's end, too; they are up to 16 million.
+pub(crate) const CROWD4: &str = "10.0.0.0";
 /// Addresses that the server does not have but answers for; the closed ones only as long as there is no access list.
 pub(crate) const ANYCAST4: &str = "198.51.100.53";
 pub(crate) const ANYCAST6: &str = "2001:db8:53::53";
@@ -41,7 +43,7 @@ pub(crate) const CLIENT_MAC: &str = "02:00:00:00:00:02";
 const MTU: u32 = 1600;
 
 /// Everything of the lab that is a file.
-const DIRECTORY: &str = "/run/icmpctl/lab";
+pub(crate) const DIRECTORY: &str = "/run/icmpctl/lab";
 const POLICY: &str = "\
 # What the lab's server answers: its own addresses, and two prefixes that it has no address of.
 [respond]
@@ -66,6 +68,7 @@ fn commands() -> Vec<String> {
         format!("-n {CLIENT} address add {OTHER6}/64 dev {CLIENT_END} nodad preferred_lft 0"),
         format!("-n {SERVER} link set {SERVER_END} mtu {MTU} up"),
         format!("-n {CLIENT} link set {CLIENT_END} mtu {MTU} up"),
+        format!("-n {SERVER} route add {CROWD4}/8 via {CLIENT4}"),
         format!("-n {CLIENT} route add 198.51.100.0/24 via {SERVER4}"),
         format!("-n {CLIENT} route add 2001:db8:53::/64 via {SERVER6}"),
         // Known neighbours: a flood is not the time to ask.

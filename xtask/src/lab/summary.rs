@@ -6,6 +6,7 @@ use super::{
     access::{self, Fate},
     clients::{Outcome, Ping},
     counts::Counts,
+    crowd::{self, Defence, Sight},
     flood::{self, Flood},
     swaps::{Account, SWAPS},
 };
@@ -21,6 +22,8 @@ pub(crate) struct Summary {
     pub(crate) swaps: Vec<SwapRow>,
     /// Floods; first those that the program answered.
     pub(crate) floods: Vec<FloodRow>,
+    /// A client beside the flood of a crowd.
+    pub(crate) crowds: Vec<CrowdRow>,
 }
 
 /// One call of ping.
@@ -62,7 +65,7 @@ impl AccessRow {
             Fate::Denied => (0, *sent, 0, None),
             Fate::Rejected(words) => (0, *sent, *sent, Some(words)),
         };
-        let counts = Counts { program: answered, denied, rejected, stack: 0 };
+        let counts = Counts { program: answered, denied, rejected, ..Counts::default() };
         *sent > 0 && *received == answered && self.counts == counts && error.as_deref() == words
     }
 }
@@ -109,6 +112,41 @@ impl FloodRow {
         let replies = self.outcome.replies;
         let one_alone = (program, stack) == (replies, 0) || (program, stack) == (0, replies);
         one_alone && replies <= self.requests && replies * 10 >= self.requests * 9
+    }
+}
+
+/// A client beside the flood of a crowd.
+pub(crate) struct CrowdRow {
+    defence: Defence,
+    /// What was seen, or why there was nothing to see.
+    sight: Result<Sight, String>,
+}
+
+impl CrowdRow {
+    pub(crate) const fn new(defence: Defence, sight: Result<Sight, String>) -> Self {
+        Self { defence, sight }
+    }
+
+    /// Of our limits more is asked than to be seen: the client loses nothing, and the heavy sources alone are limited, who send half
+    /// of all requests.
+    fn holds(&self) -> bool {
+        let (Defence::Ours, Ok(sight)) = (self.defence, &self.sight) else { return true };
+        let Counts { program, limited, stack, .. } = sight.counts;
+        let share = limited as f64 / (program + limited) as f64;
+        let Outcome { sent, received, .. } = sight.ping;
+        sent > 0 && received == sent && stack == 0 && (0.48..=0.502).contains(&share)
+    }
+}
+
+impl Sight {
+    fn loss(&self) -> f64 {
+        let Outcome { sent, received, .. } = self.ping;
+        1.0 - received as f64 / sent as f64
+    }
+
+    /// Requests that the server has taken in.
+    fn taken(&self) -> u64 {
+        self.requests.saturating_sub(self.drops.requests)
     }
 }
 
@@ -173,7 +211,15 @@ impl Summary {
             .filter(|flood| !self.ratio(*flood).is_some_and(|ratio| ratio > 1.0));
         let slow =
             slow.map(|flood| format!("flood, {}: the program is not faster than the stack", flood.name()));
-        pings.chain(accesses).chain(swaps).chain(floods).chain(slow).collect()
+        let crowds = self.crowds.iter().filter(|row| !row.holds()).filter_map(|row| {
+            let Sight { ping, counts, drops, .. } = row.sight.as_ref().ok()?;
+            Some(format!(
+                "beside the flood of a crowd: {} sent, {} answered; of all requests veth dropped {}, the program answered {} and \
+                 limited {}, the stack answered {}",
+                ping.sent, ping.received, drops.requests, counts.program, counts.limited, counts.stack
+            ))
+        });
+        pings.chain(accesses).chain(swaps).chain(floods).chain(slow).chain(crowds).collect()
     }
 }
 
@@ -259,6 +305,64 @@ impl fmt::Display for Summary {
         for flood in [Flood::Ipv4, Flood::Ipv6] {
             if let Some(ratio) = self.ratio(flood) {
                 writeln!(f, "{}: the program answers {ratio:.1} times as many", flood.name())?;
+            }
+        }
+        self.crowds(f)
+    }
+}
+
+/// What of the packets of a crowd's flood is shown, behind who kept it away.
+const CROWD_HEAD: [&str; 8] =
+    ["SENT", "LOST", "AVERAGE", "FLOOD/S", "RING FULL", "ANSWERED", "LIMITED", "NS EACH"];
+/// Characters of a whole bar.
+const BAR: usize = 50;
+
+impl Summary {
+    /// A client beside the flood of a crowd, and how much it loses as a picture.
+    fn crowds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "\nA client beside a flood, half of it from a million spoofed sources, half from ten heavy ones. \
+             Our limits:\n\n  {}\n{:<14}",
+            crowd::RULES,
+            "DEFENCE"
+        )?;
+        let [sent, lost, average, rate, full, answered, limited, each] = CROWD_HEAD;
+        writeln!(
+            f,
+            " {sent:>4} {lost:>4} {average:>9} {rate:>9} {full:>9} {answered:>9} {limited:>8} {each:>8}"
+        )?;
+        for row in &self.crowds {
+            write!(f, "{:<14}", row.defence.name())?;
+            let Sight { ping, counts, drops, elapsed, busy, requests } = match &row.sight {
+                Ok(sight) => sight,
+                Err(why) => {
+                    writeln!(f, " not available: {why}")?;
+                    continue;
+                }
+            };
+            let taken = row.sight.as_ref().map_or(0, Sight::taken);
+            writeln!(
+                f,
+                " {:>4} {:>4} {:>9} {:>9.0} {:>9} {:>9} {:>8} {:>8.0}  {}",
+                ping.sent,
+                ping.sent - ping.received,
+                ping.average.map_or_else(|| "-".to_owned(), |average| format!("{:.0} us", average * 1000.0)),
+                *requests as f64 / elapsed.as_secs_f64(),
+                drops.requests,
+                counts.program + counts.stack,
+                counts.limited,
+                busy.as_nanos() as f64 / taken as f64,
+                mark(row.holds())
+            )?;
+        }
+        writeln!(f, "\nOf the client's requests are lost:\n")?;
+        for row in &self.crowds {
+            if let Ok(sight) = &row.sight {
+                let loss = sight.loss();
+                let bar = "#".repeat((loss * BAR as f64).round() as usize);
+                let percent = loss * 100.0;
+                writeln!(f, "{:<14} |{bar:<BAR$}| {percent:.0} %", row.defence.name())?;
             }
         }
         Ok(())
