@@ -5,11 +5,11 @@ mod access;
 mod clients;
 mod counts;
 mod crowd;
-mod flood;
-mod interrupt;
+pub(crate) mod flood;
+pub(crate) mod interrupt;
 mod napi;
-mod network;
-mod nftables;
+pub(crate) mod network;
+pub(crate) mod nftables;
 mod summary;
 mod swaps;
 

@@ -128,8 +128,13 @@ impl Network {
 
     /// Writes a policy that serves the same and has this access list; returns its path.
     pub(crate) fn with_rules(&self, name: &str, rules: &str) -> Result<PathBuf> {
+        self.with(name, &format!("[acl]\nrules = \"\"\"\n{rules}\"\"\"\n"))
+    }
+
+    /// Writes a policy that serves the same and has these tables besides; returns its path.
+    pub(crate) fn with(&self, name: &str, tables: &str) -> Result<PathBuf> {
         let path = Path::new(DIRECTORY).join(name);
-        self.write(&path, &format!("\n[acl]\nrules = \"\"\"\n{rules}\"\"\"\n"))?;
+        self.write(&path, &format!("\n{tables}"))?;
         Ok(path)
     }
 
