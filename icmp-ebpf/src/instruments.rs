@@ -52,7 +52,13 @@ static WALK: PerCpuArray<u32, 1> = PerCpuArray::new();
 /// When [`generate`] sends next, by the clock of `bpf_ktime_get_ns`.
 #[btf_map]
 static DUE: PerCpuArray<u64, 1> = PerCpuArray::new();
-/// Frames that [`generate`] has sent.
+/// Requests of a real client on their way to [`generate`], which sends each in its place in the flood; a ring.
+#[btf_map]
+static HELD: Array<Held, HELD_MOST> = Array::new();
+/// Where in the ring [`hold`] and [`generate`] are.
+#[btf_map]
+static HELD_NEXT: Array<[u32; 2], 1> = Array::new();
+/// Frames that [`generate`] has sent, those of others not counted.
 #[btf_map]
 static SENT: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Echo replies that [`sink`] received, by the number of their [`Family`].
@@ -112,6 +118,20 @@ impl Macs {
     }
 }
 
+/// Frames that [`HELD`] has room for; a power of two.
+const HELD_MOST: usize = 4;
+/// How long one is held, in nanoseconds: long enough for the client's core to turn to something else.
+const HOLD: u64 = 200_000;
+
+/// A request that is held.
+#[repr(C)]
+struct Held {
+    /// When it goes on; 0: there is none.
+    due: u64,
+    /// How it begins; the rest is the same as in every frame.
+    frame: Template,
+}
+
 /// Some bytes of a frame.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -154,8 +174,16 @@ fn enter(context: XdpContext) -> u32 {
 /// and are used again as they are, so that this has to write the request anew as well. What is not due is dropped.
 #[xdp]
 fn generate(context: XdpContext) -> u32 {
-    if !is_due() {
-        return xdp_action::XDP_DROP;
+    let gap = GAP.load();
+    if gap != 0 {
+        // SAFETY: the helper takes nothing.
+        let now = unsafe { bpf_ktime_get_ns() };
+        if release(context.ctx, now).is_some() {
+            return xdp_action::XDP_TX;
+        }
+        if !is_due(now, gap) {
+            return xdp_action::XDP_DROP;
+        }
     }
     let (Some(()), Some(sent)) = (write_request(context.ctx), SENT.get_ptr_mut(0)) else {
         return xdp_action::XDP_ABORTED;
@@ -176,16 +204,62 @@ fn sink(context: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
+/// Takes echo requests of 56 bytes from a real client, for [`generate`] to send; passes everything else. A client that sent them itself
+/// would stop the flood for a moment, or the server, depending on whose core it runs on.
+#[xdp]
+fn hold(context: XdpContext) -> u32 {
+    match take(context.ctx) {
+        Some(()) => xdp_action::XDP_DROP,
+        None => xdp_action::XDP_PASS,
+    }
+}
+
+/// Puts an echo request into the ring.
+#[inline(always)]
+fn take(context: *mut xdp_md) -> Option<()> {
+    let mut frame = PacketFrame::new(context);
+    let ip = size_of::<Ethernet>();
+    let is_v4 = frame.read::<Ethernet>(0)?.ether_type() == ethernet::IPV4;
+    let is_icmp = frame.read::<Ipv4>(ip)?.protocol == ipv4::ICMP;
+    let is_request = frame.read::<Icmp>(ip + ipv4::HEADER)?.icmp_type() == ECHO4.request;
+    if !(is_v4 && is_icmp && is_request) {
+        return None;
+    }
+    let next = HELD_NEXT.get_ptr_mut(0)?;
+    // SAFETY: one client sends one request after another.
+    let next = unsafe { &mut (*next)[0] };
+    let held = HELD.get_ptr_mut(*next % HELD_MOST as u32)?;
+    // SAFETY: as above; who takes it out does so after a while only.
+    let held = unsafe { &mut *held };
+    held.frame.write(frame.write::<Template>(0)?);
+    // SAFETY: the helper takes nothing.
+    held.due = unsafe { bpf_ktime_get_ns() } + HOLD;
+    *next += 1;
+    Some(())
+}
+
+/// Makes the frame the request that is held, if it has been so for long enough.
+#[inline(always)]
+fn release(context: *mut xdp_md, now: u64) -> Option<()> {
+    let next = HELD_NEXT.get_ptr_mut(0)?;
+    // SAFETY: one CPU generates.
+    let next = unsafe { &mut (*next)[1] };
+    let held = HELD.get_ptr_mut(*next % HELD_MOST as u32)?;
+    // SAFETY: who put it in did so a while ago, or it is not due.
+    let held = unsafe { &mut *held };
+    if held.due == 0 || now < held.due {
+        return None;
+    }
+    PacketFrame::new(context).write::<Template>(0)?.write(&held.frame);
+    held.due = 0;
+    *next += 1;
+    Some(())
+}
+
 /// Whether it is time for the next frame. Lost time is made up for, but not by many frames at once.
 #[inline(always)]
-fn is_due() -> bool {
-    let gap = GAP.load();
-    if gap == 0 {
-        return true;
-    }
+fn is_due(now: u64, gap: u64) -> bool {
     let Some(due) = DUE.get_ptr_mut(0) else { return false };
-    // SAFETY: the helper takes nothing.
-    let now = unsafe { bpf_ktime_get_ns() };
     // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
     let due = unsafe { &mut *due };
     if now < *due {

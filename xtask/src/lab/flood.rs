@@ -29,15 +29,15 @@ use rustix::{
 };
 
 use super::network::{
-    CLIENT, CLIENT_END, CLIENT_MAC, CLIENT4, CLIENT6, CROWD4, Network, SERVER, SERVER_END, SERVER_MAC,
-    SERVER4, SERVER6,
+    CLIENT, CLIENT_END, CLIENT_MAC, CLIENT4, CLIENT6, CROWD4, LINE_END, Network, SERVER, SERVER_END,
+    SERVER_MAC, SERVER4, SERVER6,
 };
 use crate::ebpf::Objects;
 
 /// Frames between two looks at whether somebody wants us to end: many, because after each chunk the kernel waits some 20 ms for
 /// whoever might still use what it has set up for it. If frames have their pace, most are not due.
 const CHUNK: u32 = 1 << 20;
-const PACED_CHUNK: u32 = 1 << 23;
+const PACED_CHUNK: u32 = 1 << 24;
 /// How many rounds a flood has; its number of requests is a multiple of it.
 const ROUNDS: u32 = 10;
 /// After a round without a reply for so long, no more are waited for.
@@ -168,7 +168,7 @@ impl Instruments {
             .override_global("GAP", &gap, true)
             .load(&bytes);
         let mut object = loaded.with_context(|| format!("loading {}", path.display()))?;
-        for name in ["pass", "generate", "sink"] {
+        for name in ["pass", "generate", "sink", "hold"] {
             program(&mut object, name)?.load().with_context(|| format!("loading the program {name}"))?;
         }
         Ok(Self { object, crowd })
@@ -186,15 +186,18 @@ impl Instruments {
         self.attach(network, "pass", SERVER, SERVER_END)
     }
 
+    /// Attaches the program that lets the generator send a client's requests to the end of the line.
+    pub(crate) fn hold_on_line(&mut self, network: &Network) -> Result<()> {
+        self.attach(network, "hold", CLIENT, LINE_END)
+    }
+
     /// Attaches a program for as long as the interface exists, or until another one takes its place.
     fn attach(&mut self, network: &Network, name: &str, namespace: &str, interface: &str) -> Result<()> {
         let program = program(&mut self.object, name)?;
         // Another load of the instruments has pins of its own.
         let pin = network.bpffs().join(format!("{name}-{}", program.info()?.id()));
         if !pin.exists() {
-            program
-                .pin(&pin)
-                .with_context(|| format!("pinning {}", pin.display()))?;
+            program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
         }
         let pin = pin.to_string_lossy();
         let link = ["-n", namespace, "-force", "link", "set", "dev", interface, "xdpdrv", "pinned", &pin];

@@ -3,7 +3,7 @@
 
 mod access;
 mod clients;
-mod counts;
+pub(crate) mod counts;
 mod crowd;
 pub(crate) mod flood;
 pub(crate) mod interrupt;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::{
-    process::{Pid, setpriority_process},
+    process::Pid,
     thread::{sched_getaffinity, sched_setaffinity},
 };
 
@@ -28,8 +28,8 @@ impl Thread {
         if others.count() > 0 {
             sched_setaffinity(pid, &others).context("moving the server's thread")?;
         }
-        // Interrupts go before processes, too.
-        setpriority_process(pid, -20).context("giving the server's thread priority")?;
+        // It goes before all processes, as interrupts do.
+        network.run("chrt", &["--fifo", "--pid", "1", &thread.0.to_string()])?;
         Ok(thread)
     }
 

@@ -21,6 +21,9 @@ pub(crate) const CLIENT: &str = "icmpctl-client";
 /// The veth's ends.
 pub(crate) const SERVER_END: &str = "server0";
 pub(crate) const CLIENT_END: &str = "client0";
+/// A line within the client's namespace, and its end: what a client sends into it can be put between the frames of a flood.
+const LINE: &str = "line0";
+pub(crate) const LINE_END: &str = "line1";
 /// The server's own addresses, the client's, and those of another client, at the same end of the veth.
 pub(crate) const SERVER4: &str = "192.0.2.1";
 pub(crate) const SERVER6: &str = "2001:db8::1";
@@ -157,6 +160,27 @@ impl Network {
     /// Puts another policy in place.
     pub(crate) fn apply(&self, policy: &Path) -> Result<()> {
         self.icmpctl(&["apply", SERVER_END, &policy.to_string_lossy()]).map(drop)
+    }
+
+    /// Lets the client's requests to the server's IPv4 address take the line. Replies come back without it.
+    pub(crate) fn lay_line(&self) -> Result<()> {
+        for command in [
+            format!("-n {CLIENT} link add {LINE} address {CLIENT_MAC} type veth peer name {LINE_END}"),
+            format!("-n {CLIENT} link set {LINE} up"),
+            format!("-n {CLIENT} link set {LINE_END} up"),
+            format!("-n {CLIENT} neighbour replace {SERVER4} lladdr {SERVER_MAC} dev {LINE}"),
+            format!("-n {CLIENT} route add {SERVER4} dev {LINE} src {CLIENT4}"),
+        ] {
+            self.ip(&command)?;
+        }
+        // The server is not where its replies come from.
+        let command = "for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $file; done";
+        self.run_in(CLIENT, &["sh", "-c", command]).map(drop)
+    }
+
+    /// Takes the line away.
+    pub(crate) fn remove_line(&self) -> Result<()> {
+        self.ip(&format!("-n {CLIENT} link delete {LINE}"))
     }
 
     /// Takes icmpctl off the server's end.

@@ -6,7 +6,7 @@ use super::{
     access::{self, Fate},
     clients::{Outcome, Ping},
     counts::Counts,
-    crowd::{self, Defence, Sight},
+    crowd::{self, CrowdRow},
     flood::{self, Flood},
     swaps::{Account, SWAPS},
 };
@@ -115,41 +115,6 @@ impl FloodRow {
     }
 }
 
-/// A client beside the flood of a crowd.
-pub(crate) struct CrowdRow {
-    defence: Defence,
-    /// What was seen, or why there was nothing to see.
-    sight: Result<Sight, String>,
-}
-
-impl CrowdRow {
-    pub(crate) const fn new(defence: Defence, sight: Result<Sight, String>) -> Self {
-        Self { defence, sight }
-    }
-
-    /// Of our limits more is asked than to be seen: the client loses nothing, and the heavy sources alone are limited, who send half
-    /// of all requests.
-    fn holds(&self) -> bool {
-        let (Defence::Ours, Ok(sight)) = (self.defence, &self.sight) else { return true };
-        let Counts { program, limited, stack, .. } = sight.counts;
-        let share = limited as f64 / (program + limited) as f64;
-        let Outcome { sent, received, .. } = sight.ping;
-        sent > 0 && received == sent && stack == 0 && (0.48..=0.502).contains(&share)
-    }
-}
-
-impl Sight {
-    fn loss(&self) -> f64 {
-        let Outcome { sent, received, .. } = self.ping;
-        1.0 - received as f64 / sent as f64
-    }
-
-    /// Requests that the server has taken in.
-    fn taken(&self) -> u64 {
-        self.requests.saturating_sub(self.drops.requests)
-    }
-}
-
 impl Summary {
     /// How much more of a flood the program answers in the same time.
     fn ratio(&self, flood: Flood) -> Option<f64> {
@@ -211,19 +176,12 @@ impl Summary {
             .filter(|flood| !self.ratio(*flood).is_some_and(|ratio| ratio > 1.0));
         let slow =
             slow.map(|flood| format!("flood, {}: the program is not faster than the stack", flood.name()));
-        let crowds = self.crowds.iter().filter(|row| !row.holds()).filter_map(|row| {
-            let Sight { ping, counts, drops, .. } = row.sight.as_ref().ok()?;
-            Some(format!(
-                "beside the flood of a crowd: {} sent, {} answered; of all requests veth dropped {}, the program answered {} and \
-                 limited {}, the stack answered {}",
-                ping.sent, ping.received, drops.requests, counts.program, counts.limited, counts.stack
-            ))
-        });
+        let crowds = self.crowds.iter().filter_map(CrowdRow::failure);
         pings.chain(accesses).chain(swaps).chain(floods).chain(slow).chain(crowds).collect()
     }
 }
 
-const fn mark(holds: bool) -> &'static str {
+pub(crate) const fn mark(holds: bool) -> &'static str {
     if holds { "ok" } else { "FAILED" }
 }
 
@@ -307,64 +265,6 @@ impl fmt::Display for Summary {
                 writeln!(f, "{}: the program answers {ratio:.1} times as many", flood.name())?;
             }
         }
-        self.crowds(f)
-    }
-}
-
-/// What of the packets of a crowd's flood is shown, behind who kept it away.
-const CROWD_HEAD: [&str; 8] =
-    ["SENT", "LOST", "AVERAGE", "FLOOD/S", "RING FULL", "ANSWERED", "LIMITED", "NS EACH"];
-/// Characters of a whole bar.
-const BAR: usize = 50;
-
-impl Summary {
-    /// A client beside the flood of a crowd, and how much it loses as a picture.
-    fn crowds(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "\nA client beside a flood, half of it from a million spoofed sources, half from ten heavy ones. \
-             Our limits:\n\n  {}\n{:<14}",
-            crowd::RULES,
-            "DEFENCE"
-        )?;
-        let [sent, lost, average, rate, full, answered, limited, each] = CROWD_HEAD;
-        writeln!(
-            f,
-            " {sent:>4} {lost:>4} {average:>9} {rate:>9} {full:>9} {answered:>9} {limited:>8} {each:>8}"
-        )?;
-        for row in &self.crowds {
-            write!(f, "{:<14}", row.defence.name())?;
-            let Sight { ping, counts, drops, elapsed, busy, requests } = match &row.sight {
-                Ok(sight) => sight,
-                Err(why) => {
-                    writeln!(f, " not available: {why}")?;
-                    continue;
-                }
-            };
-            let taken = row.sight.as_ref().map_or(0, Sight::taken);
-            writeln!(
-                f,
-                " {:>4} {:>4} {:>9} {:>9.0} {:>9} {:>9} {:>8} {:>8.0}  {}",
-                ping.sent,
-                ping.sent - ping.received,
-                ping.average.map_or_else(|| "-".to_owned(), |average| format!("{:.0} us", average * 1000.0)),
-                *requests as f64 / elapsed.as_secs_f64(),
-                drops.requests,
-                counts.program + counts.stack,
-                counts.limited,
-                busy.as_nanos() as f64 / taken as f64,
-                mark(row.holds())
-            )?;
-        }
-        writeln!(f, "\nOf the client's requests are lost:\n")?;
-        for row in &self.crowds {
-            if let Ok(sight) = &row.sight {
-                let loss = sight.loss();
-                let bar = "#".repeat((loss * BAR as f64).round() as usize);
-                let percent = loss * 100.0;
-                writeln!(f, "{:<14} |{bar:<BAR$}| {percent:.0} %", row.defence.name())?;
-            }
-        }
-        Ok(())
+        write!(f, "\n{}", crowd::Listing(&self.crowds))
     }
 }
