@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::{Setup, apt, cargo::find};
 
 /// Each program and the Debian package that has it.
-const TOOLS: [(&str, &str); 7] = [
+const TOOLS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
     ("fping", "fping"),
@@ -13,6 +13,7 @@ const TOOLS: [(&str, &str); 7] = [
     ("bpftool", "bpftool"),
     ("ethtool", "ethtool"),
     ("nft", "nftables"),
+    ("chrt", "util-linux"),
 ];
 
 /// Makes sure that every program is there.

@@ -37,7 +37,7 @@ use crate::ebpf::Objects;
 /// Frames between two looks at whether somebody wants us to end: many, because after each chunk the kernel waits some 20 ms for
 /// whoever might still use what it has set up for it. If frames have their pace, most are not due.
 const CHUNK: u32 = 1 << 20;
-const PACED_CHUNK: u32 = 1 << 24;
+const PACED_CHUNK: u32 = 1 << 25;
 /// How many rounds a flood has; its number of requests is a multiple of it.
 const ROUNDS: u32 = 10;
 /// After a round without a reply for so long, no more are waited for.
@@ -293,8 +293,10 @@ impl Instruments {
             let mut first = CpuSet::new();
             first.set(0);
             sched_setaffinity(None, &first)?;
-            // Whatever else the machine is busy with is not to be seen in the flood.
-            setpriority_process(None, -20)?;
+            // Whatever else the machine is busy with is not to be seen in the flood of a crowd, during which nobody is in a hurry.
+            if self.crowd.is_some() {
+                setpriority_process(None, -20).context("giving the flood priority")?;
+            }
             let begin = clock_gettime(ClockId::ThreadCPUTime);
             for repeat in chunks {
                 network.check()?;
