@@ -193,7 +193,7 @@ fn generate(context: XdpContext) -> u32 {
     xdp_action::XDP_TX
 }
 
-/// Counts echo replies to what [`generate`] sends, by their identifier and sequence number, and drops them; passes everything else.
+/// Counts echo replies to the flood, by their identifier and sequence number, and drops them; passes everything else.
 #[xdp]
 fn sink(context: XdpContext) -> u32 {
     let Some(family) = echo_reply(&PacketFrame::new(context.ctx)) else { return xdp_action::XDP_PASS };
@@ -204,8 +204,9 @@ fn sink(context: XdpContext) -> u32 {
     xdp_action::XDP_DROP
 }
 
-/// Takes echo requests of 56 bytes from a real client, for [`generate`] to send; passes everything else. A client that sent them itself
-/// would stop the flood for a moment, or the server, depending on whose core it runs on.
+/// Takes echo requests from a real client, as long as those of the flood and with the same data behind what the template covers, for
+/// [`generate`] to send; passes everything else. A client that sent them itself would stop the flood for a moment, or the server,
+/// depending on whose core it runs on.
 #[xdp]
 fn hold(context: XdpContext) -> u32 {
     match take(context.ctx) {

@@ -77,6 +77,7 @@ pub(super) struct Line {
 
 /// Floods both, in turn. Call it in a world of one's own.
 pub(super) fn measure(built: &Built, rounds: usize, progress: &mut Progress) -> Result<Vec<Line>> {
+    progress.leave();
     // Nobody has to listen for the end: what the network consists of goes with the world.
     let network = Network::make(&built.icmpctl, &Interrupted::default())?;
     let mut lines = Vec::new();
