@@ -117,18 +117,14 @@ fn look(instruments: &mut Instruments, network: &Network) -> Result<Sight> {
     let thread = napi::Thread::start(network)?;
     let (_, sight) = instruments.flood_during(network, Flood::Ipv4, |instruments| {
         sleep(BEFORE);
-        let begin = Instant::now();
-        let (requests, busy) = (instruments.sent()?, thread.time()?);
+        // What belongs together is read together: icmpctl takes its time to tell its counts.
         let (counts, drops) = (Counts::read(network)?, Drops::read(network)?);
+        let (begin, requests, busy) = (Instant::now(), instruments.sent()?, thread.time()?);
         let ping = PING.run(network)?;
-        Ok(Sight {
-            ping,
-            requests: instruments.sent()? - requests,
-            elapsed: begin.elapsed(),
-            busy: thread.time()? - busy,
-            counts: Counts::read(network)?.since(&counts),
-            drops: Drops::read(network)?.since(&drops),
-        })
+        let (elapsed, requests, busy) =
+            (begin.elapsed(), instruments.sent()? - requests, thread.time()? - busy);
+        let drops = Drops::read(network)?.since(&drops);
+        Ok(Sight { ping, requests, elapsed, busy, counts: Counts::read(network)?.since(&counts), drops })
     })?;
     thread.stop(network)?;
     instruments.pass_on_client(network)?;
