@@ -37,7 +37,7 @@ use crate::ebpf::Objects;
 /// Frames between two looks at whether somebody wants us to end: many, because after each chunk the kernel waits some 20 ms for
 /// whoever might still use what it has set up for it. If frames have their pace, most are not due.
 const CHUNK: u32 = 1 << 20;
-const PACED_CHUNK: u32 = 1 << 25;
+const PACED_CHUNK: u32 = 1 << 24;
 /// How many rounds a flood has; its number of requests is a multiple of it.
 const ROUNDS: u32 = 10;
 /// After a round without a reply for so long, no more are waited for.
