@@ -52,6 +52,9 @@ static WALK: PerCpuArray<u32, 1> = PerCpuArray::new();
 /// When [`generate`] sends next, by the clock of `bpf_ktime_get_ns`.
 #[btf_map]
 static DUE: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// When [`generate`] ran last, and since when it has done so without a break.
+#[btf_map]
+static RUNNING: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
 /// Requests of a real client on their way to [`generate`], which sends each in its place in the flood; a ring.
 #[btf_map]
 static HELD: Array<Held, HELD_MOST> = Array::new();
@@ -122,6 +125,9 @@ impl Macs {
 const HELD_MOST: usize = 4;
 /// How long one is held, in nanoseconds: long enough for the client's core to turn to something else.
 const HOLD: u64 = 200_000;
+
+/// A longer pause of the generator, in nanoseconds, is a break.
+const BREAK: u64 = 100_000;
 
 /// A request that is held.
 #[repr(C)]
@@ -239,9 +245,20 @@ fn take(context: *mut xdp_md) -> Option<()> {
     Some(())
 }
 
-/// Makes the frame the request that is held, if it has been so for long enough.
+/// Makes the frame the request that is held, if it has been so for long enough, and there was a flood all the while: after a break
+/// nothing would stand in its way.
 #[inline(always)]
 fn release(context: *mut xdp_md, now: u64) -> Option<()> {
+    let running = RUNNING.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+    let [last, since] = unsafe { &mut *running };
+    if now - *last > BREAK {
+        *since = now;
+    }
+    *last = now;
+    if now < *since + HOLD {
+        return None;
+    }
     let next = HELD_NEXT.get_ptr_mut(0)?;
     // SAFETY: one CPU generates.
     let next = unsafe { &mut (*next)[1] };
