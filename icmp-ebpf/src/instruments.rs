@@ -8,6 +8,7 @@ use aya_ebpf::{
     Global,
     bindings::{xdp_action, xdp_md},
     btf_maps::{Array, PerCpuArray, ProgramArray},
+    helpers::generated::bpf_ktime_get_ns,
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
@@ -32,6 +33,12 @@ static SOURCE_AT: Global<u32> = Global::new(0);
 /// Where in the frame the checksum stands that covers the source address: the IPv4 header's or ICMPv6's.
 #[unsafe(no_mangle)]
 static CHECKSUM_AT: Global<u32> = Global::new(0);
+/// How many heavy sources there are besides, side by side above the others, which send half of all frames together.
+#[unsafe(no_mangle)]
+static HEAVY_SOURCES: Global<u32> = Global::new(0);
+/// Nanoseconds from one frame of [`generate`] to the next; 0: as few as there can be.
+#[unsafe(no_mangle)]
+static GAP: Global<u64> = Global::new(0);
 
 /// How every frame of [`enter`] and [`generate`] begins, with everything that a reply changes in it.
 #[btf_map]
@@ -42,6 +49,21 @@ static PROGRAMS: ProgramArray<1> = ProgramArray::new();
 /// Where the walk over the source addresses is.
 #[btf_map]
 static WALK: PerCpuArray<u32, 1> = PerCpuArray::new();
+/// When [`generate`] sends next, by the clock of `bpf_ktime_get_ns`.
+#[btf_map]
+static DUE: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// When [`generate`] ran last, and since when it has done so without a break.
+#[btf_map]
+static RUNNING: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
+/// Requests of a real client on their way to [`generate`], which sends each in its place in the flood; a ring.
+#[btf_map]
+static HELD: Array<Held, HELD_MOST> = Array::new();
+/// Where in the ring [`hold`] and [`generate`] are.
+#[btf_map]
+static HELD_NEXT: Array<[u32; 2], 1> = Array::new();
+/// Frames that [`generate`] has sent, those of others not counted.
+#[btf_map]
+static SENT: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Echo replies that [`sink`] received, by the number of their [`Family`].
 #[btf_map]
 static REPLIES: PerCpuArray<u64, 2> = PerCpuArray::new();
@@ -99,6 +121,23 @@ impl Macs {
     }
 }
 
+/// Frames that [`HELD`] has room for; a power of two.
+const HELD_MOST: usize = 4;
+/// How long one is held, in nanoseconds: long enough for the client's core to turn to something else.
+const HOLD: u64 = 200_000;
+
+/// A longer pause of the generator, in nanoseconds, is a break.
+const BREAK: u64 = 100_000;
+
+/// A request that is held.
+#[repr(C)]
+struct Held {
+    /// When it goes on; 0: there is none.
+    due: u64,
+    /// How it begins; the rest is the same as in every frame.
+    frame: Template,
+}
+
 /// Some bytes of a frame.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
@@ -138,16 +177,29 @@ fn enter(context: XdpContext) -> u32 {
 }
 
 /// Sends a request out of the interface that the test run names. Frames come back from their journey as replies
-/// and are used again as they are, so that this has to write the request anew as well.
+/// and are used again as they are, so that this has to write the request anew as well. What is not due is dropped.
 #[xdp]
 fn generate(context: XdpContext) -> u32 {
-    match write_request(context.ctx) {
-        Some(()) => xdp_action::XDP_TX,
-        None => xdp_action::XDP_ABORTED,
+    let gap = GAP.load();
+    if gap != 0 {
+        // SAFETY: the helper takes nothing.
+        let now = unsafe { bpf_ktime_get_ns() };
+        if release(context.ctx, now).is_some() {
+            return xdp_action::XDP_TX;
+        }
+        if !is_due(now, gap) {
+            return xdp_action::XDP_DROP;
+        }
     }
+    let (Some(()), Some(sent)) = (write_request(context.ctx), SENT.get_ptr_mut(0)) else {
+        return xdp_action::XDP_ABORTED;
+    };
+    // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+    unsafe { *sent += 1 };
+    xdp_action::XDP_TX
 }
 
-/// Counts echo replies and drops them; passes everything else.
+/// Counts echo replies to the flood, by their identifier and sequence number, and drops them; passes everything else.
 #[xdp]
 fn sink(context: XdpContext) -> u32 {
     let Some(family) = echo_reply(&PacketFrame::new(context.ctx)) else { return xdp_action::XDP_PASS };
@@ -156,6 +208,83 @@ fn sink(context: XdpContext) -> u32 {
         unsafe { *count += 1 };
     }
     xdp_action::XDP_DROP
+}
+
+/// Takes echo requests from a real client, as long as those of the flood and with the same data behind what the template covers, for
+/// [`generate`] to send; passes everything else. A client that sent them itself would stop the flood for a moment, or the server,
+/// depending on whose core it runs on.
+#[xdp]
+fn hold(context: XdpContext) -> u32 {
+    match take(context.ctx) {
+        Some(()) => xdp_action::XDP_DROP,
+        None => xdp_action::XDP_PASS,
+    }
+}
+
+/// Puts an echo request into the ring.
+#[inline(always)]
+fn take(context: *mut xdp_md) -> Option<()> {
+    let mut frame = PacketFrame::new(context);
+    let ip = size_of::<Ethernet>();
+    let is_v4 = frame.read::<Ethernet>(0)?.ether_type() == ethernet::IPV4;
+    let is_icmp = frame.read::<Ipv4>(ip)?.protocol == ipv4::ICMP;
+    let is_request = frame.read::<Icmp>(ip + ipv4::HEADER)?.icmp_type() == ECHO4.request;
+    if !(is_v4 && is_icmp && is_request) {
+        return None;
+    }
+    let next = HELD_NEXT.get_ptr_mut(0)?;
+    // SAFETY: one client sends one request after another.
+    let next = unsafe { &mut (*next)[0] };
+    let held = HELD.get_ptr_mut(*next % HELD_MOST as u32)?;
+    // SAFETY: as above; who takes it out does so after a while only.
+    let held = unsafe { &mut *held };
+    held.frame.write(frame.write::<Template>(0)?);
+    // SAFETY: the helper takes nothing.
+    held.due = unsafe { bpf_ktime_get_ns() } + HOLD;
+    *next += 1;
+    Some(())
+}
+
+/// Makes the frame the request that is held, if it has been so for long enough, and there was a flood all the while: after a break
+/// nothing would stand in its way.
+#[inline(always)]
+fn release(context: *mut xdp_md, now: u64) -> Option<()> {
+    let running = RUNNING.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+    let [last, since] = unsafe { &mut *running };
+    if now - *last > BREAK {
+        *since = now;
+    }
+    *last = now;
+    if now < *since + HOLD {
+        return None;
+    }
+    let next = HELD_NEXT.get_ptr_mut(0)?;
+    // SAFETY: one CPU generates.
+    let next = unsafe { &mut (*next)[1] };
+    let held = HELD.get_ptr_mut(*next % HELD_MOST as u32)?;
+    // SAFETY: who put it in did so a while ago, or it is not due.
+    let held = unsafe { &mut *held };
+    if held.due == 0 || now < held.due {
+        return None;
+    }
+    PacketFrame::new(context).write::<Template>(0)?.write(&held.frame);
+    held.due = 0;
+    *next += 1;
+    Some(())
+}
+
+/// Whether it is time for the next frame. Lost time is made up for, but not by many frames at once.
+#[inline(always)]
+fn is_due(now: u64, gap: u64) -> bool {
+    let Some(due) = DUE.get_ptr_mut(0) else { return false };
+    // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+    let due = unsafe { &mut *due };
+    if now < *due {
+        return false;
+    }
+    *due = (*due).max(now.saturating_sub(16 * gap)) + gap;
+    true
 }
 
 /// Writes the template, and the next source address if there are several.
@@ -175,7 +304,13 @@ fn write_request(context: *mut xdp_md) -> Option<()> {
     *step = step.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
     let Bytes(source) = frame.write::<Bytes<4>>(SOURCE_AT.load() as usize)?;
     let old = u32::from_be_bytes(*source);
-    let new = old & !mask | *step & mask;
+    let heavy = HEAVY_SOURCES.load();
+    // The generator's upper bits tell one kind of source from the other: the lower ones are the address already.
+    let new = if heavy != 0 && *step >> 31 != 0 {
+        (old & !mask) + mask + 1 + (*step >> 20 & 0x7ff) % heavy
+    } else {
+        old & !mask | *step & mask
+    };
     *source = new.to_be_bytes();
     let Bytes(sum) = frame.write::<Bytes<2>>(CHECKSUM_AT.load() as usize)?;
     let upper = checksum::update(u16::from_be_bytes(*sum), (old >> 16) as u16, (new >> 16) as u16);
@@ -183,21 +318,29 @@ fn write_request(context: *mut xdp_md) -> Option<()> {
     Some(())
 }
 
-/// The family of an echo reply without VLAN tags, IP options or extension headers.
+/// The family of an echo reply to the template, without VLAN tags, IP options or extension headers.
 #[inline(always)]
 fn echo_reply(frame: &PacketFrame) -> Option<Family> {
     let ip = size_of::<Ethernet>();
+    let template = TEMPLATE.get(0)?.rest.as_flattened();
+    // Identifier and sequence number, behind type, code and checksum.
+    let ours = |header: usize, icmp: &Icmp| {
+        let sent = template[header + 4..].first_chunk().copied();
+        sent.map(u32::from_ne_bytes) == Some(u32::from_ne_bytes(icmp.rest))
+    };
     match frame.read::<Ethernet>(0)?.ether_type() {
         ethernet::IPV4 => {
             let header = frame.read::<Ipv4>(ip)?;
             let icmp = frame.read::<Icmp>(ip + ipv4::HEADER)?;
             let plain = header.version_ihl() == ipv4::PLAIN && header.protocol == ipv4::ICMP;
-            (plain && icmp.icmp_type() == ECHO4.reply).then_some(Family::Ipv4)
+            let reply = plain && icmp.icmp_type() == ECHO4.reply;
+            (reply && ours(ipv4::HEADER, icmp)).then_some(Family::Ipv4)
         }
         ethernet::IPV6 => {
             let header = frame.read::<Ipv6>(ip)?;
             let icmp = frame.read::<Icmp>(ip + ipv6::HEADER)?;
-            (header.next_header == ipv6::ICMPV6 && icmp.icmp_type() == ECHO6.reply).then_some(Family::Ipv6)
+            let reply = header.next_header == ipv6::ICMPV6 && icmp.icmp_type() == ECHO6.reply;
+            (reply && ours(ipv6::HEADER, icmp)).then_some(Family::Ipv6)
         }
         _ => None,
     }

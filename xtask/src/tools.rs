@@ -5,13 +5,15 @@ use anyhow::{Result, bail};
 use crate::{Setup, apt, cargo::find};
 
 /// Each program and the Debian package that has it.
-const TOOLS: [(&str, &str); 6] = [
+const TOOLS: [(&str, &str); 8] = [
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
     ("fping", "fping"),
     ("tcpdump", "tcpdump"),
     ("bpftool", "bpftool"),
     ("ethtool", "ethtool"),
+    ("nft", "nftables"),
+    ("chrt", "util-linux"),
 ];
 
 /// Makes sure that every program is there.

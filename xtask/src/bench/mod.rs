@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what a packet costs in each program, by test runs in the kernel; and what a change of policy costs.
+//! `cargo xtask bench`: what a packet costs in each program, by test runs in the kernel; what one costs from end to end,
+//! beside nftables; and what a change of policy costs.
 //!
 //! The speed of a shared machine drifts by a third, ratios taken side by side hold to a few percent. So every
 //! figure is a comparison within a few milliseconds: with an empty program, and with the least that a program
@@ -7,6 +8,7 @@
 mod bed;
 mod cases;
 mod changes;
+mod end_to_end;
 mod load;
 mod packet;
 mod policies;
@@ -62,7 +64,7 @@ struct Effort {
     loads: usize,
     /// Rounds of each case in each load.
     rounds: usize,
-    /// How often each change of policy is made.
+    /// How often each change of policy is made, and each flood from end to end.
     changes: usize,
     /// Time that one program takes in one round.
     chunk: Duration,
@@ -75,14 +77,14 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     world::can_run_privileged()
         .context("timing programs in the kernel takes root; run this as root, for example with sudo")?;
     let build = Build { release: true, setup: bench.setup };
-    let Built { icmpctl: binary, objects: Objects { icmpctl, instruments } } =
-        userspace::both_halves(&build)?;
+    let built = userspace::both_halves(&build)?;
+    let Built { objects: Objects { icmpctl, instruments }, .. } = &built;
     tools::ensure(bench.setup)?;
     let bytes = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
-    let programs = Programs { icmpctl: bytes(&icmpctl)?, instruments: bytes(&instruments)? };
+    let programs = Programs { icmpctl: bytes(icmpctl)?, instruments: bytes(instruments)? };
     world::enter()?;
     bed::seclude()?;
-    let report = measure(&programs, &binary, bench.effort())?;
+    let report = measure(&programs, &built, bench.effort())?;
     let text = if bench.json { format!("{:#}\n", report.json()) } else { report.to_string() };
     stdout().write_all(text.as_bytes()).context("printing the report")
 }
@@ -103,10 +105,11 @@ fn sources(text: &str) -> Result<u32, String> {
     }
 }
 
-fn measure(programs: &Programs, icmpctl: &Path, effort: Effort) -> Result<Report> {
+fn measure(programs: &Programs, built: &Built, effort: Effort) -> Result<Report> {
     let cases = Case::all()?;
     let mut progress = Progress::new("measuring");
-    let changes = changes::measure(icmpctl, effort.changes, &mut progress)?;
+    let changes = changes::measure(&built.icmpctl, effort.changes, &mut progress)?;
+    let end_to_end = end_to_end::measure(built, effort.changes, &mut progress)?;
     bed::settle()?;
     let mut tables = BTreeMap::new();
     for case in &cases {
@@ -145,6 +148,7 @@ fn measure(programs: &Programs, icmpctl: &Path, effort: Effort) -> Result<Report
     Ok(Report {
         lines: lines.collect(),
         changes,
+        end_to_end,
         loads: effort.loads,
         rounds: effort.rounds,
         sources: effort.sources,

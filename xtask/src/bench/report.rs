@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     cases::Goal,
-    changes,
+    changes, end_to_end,
     samples::{Spread, Summary},
 };
 
@@ -34,6 +34,8 @@ pub(super) struct Report {
     pub(super) lines: Vec<Line>,
     /// What each change of policy costs.
     pub(super) changes: Vec<changes::Line>,
+    /// What a packet costs from end to end.
+    pub(super) end_to_end: Vec<end_to_end::Line>,
     /// Loads of each program.
     pub(super) loads: usize,
     /// Rounds of each load.
@@ -112,6 +114,7 @@ impl Report {
             "empty_ns": self.empty,
             "cases": self.lines.iter().map(|line| line.json(&self.lines)).collect::<Vec<_>>(),
             "changes": self.changes.iter().map(changes::Line::json).collect::<Vec<_>>(),
+            "end_to_end": self.end_to_end.iter().map(end_to_end::Line::json).collect::<Vec<_>>(),
         })
     }
 }
@@ -155,7 +158,7 @@ impl fmt::Display for Report {
                 tolerance(true) * 100.0
             )?;
         }
-        write!(f, "\n{}", changes::Listing(&self.changes))
+        write!(f, "\n{}\n{}", end_to_end::Listing(&self.end_to_end), changes::Listing(&self.changes))
     }
 }
 
@@ -178,6 +181,7 @@ mod tests {
                 line("slow echo", 9.0, [1.2, 1.3, 1.5], goal),
             ],
             changes: Vec::new(),
+            end_to_end: Vec::new(),
             loads: 5,
             rounds: 7,
             sources: 1,

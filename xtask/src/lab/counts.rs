@@ -15,6 +15,8 @@ pub(crate) struct Counts {
     pub(crate) denied: u64,
     /// Of these, those about which it sent an error.
     pub(crate) rejected: u64,
+    /// Packets that were over a limit of the program's.
+    pub(crate) limited: u64,
     /// Echo requests answered by the kernel's stack.
     pub(crate) stack: u64,
 }
@@ -26,8 +28,9 @@ impl Counts {
         let of_program = |verdict| total(&stats, verdict).context("reading the program's counters");
         let snmp = network.run_in(SERVER, &["cat", "/proc/net/snmp", "/proc/net/snmp6"])?;
         let stack = echo_replies(&snmp).context("reading the kernel's counters")?;
-        let [program, denied, rejected] = ["answered", "denied", "rejected"].map(of_program);
-        Ok(Self { program: program?, denied: denied?, rejected: rejected?, stack })
+        let [program, denied, rejected, limited] =
+            ["answered", "denied", "rejected", "limited"].map(of_program);
+        Ok(Self { program: program?, denied: denied?, rejected: rejected?, limited: limited?, stack })
     }
 
     /// What was counted after `before`.
@@ -37,6 +40,7 @@ impl Counts {
             program: self.program.saturating_sub(before.program),
             denied: self.denied.saturating_sub(before.denied),
             rejected: self.rejected.saturating_sub(before.rejected),
+            limited: self.limited.saturating_sub(before.limited),
             stack: self.stack.saturating_sub(before.stack),
         }
     }

@@ -7,7 +7,8 @@ use std::{
     fs,
     os::fd::AsFd as _,
     path::Path,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, Ordering},
+    thread::sleep,
     time::Duration,
 };
 
@@ -21,27 +22,46 @@ use icmp_common::{
     checksum,
     wire::icmp::{ECHO4, ECHO6},
 };
-use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
-use rustix::time::{ClockId, clock_gettime};
+use rustix::{
+    process::setpriority_process,
+    thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity},
+    time::{ClockId, clock_gettime},
+};
 
 use super::network::{
-    CLIENT, CLIENT_END, CLIENT_MAC, CLIENT4, CLIENT6, Network, SERVER, SERVER_END, SERVER_MAC, SERVER4,
-    SERVER6, wait_until,
+    CLIENT, CLIENT_END, CLIENT_MAC, CLIENT4, CLIENT6, CROWD4, LINE_END, Network, SERVER, SERVER_END,
+    SERVER_MAC, SERVER4, SERVER6,
 };
 use crate::ebpf::Objects;
 
-/// Frames between two looks at whether somebody wants us to end.
-const CHUNK: u32 = 1 << 15;
-/// The same where a flood shall not pause: after each chunk the kernel waits some 20 ms for whoever might still use what it has
-/// set up for it.
-const LONG_CHUNK: u32 = 1 << 20;
+/// Frames between two looks at whether somebody wants us to end: many, because after each chunk the kernel waits some 20 ms for
+/// whoever might still use what it has set up for it. If frames have their pace, most are not due.
+const CHUNK: u32 = 1 << 20;
+const PACED_CHUNK: u32 = 1 << 24;
 /// How many rounds a flood has; its number of requests is a multiple of it.
 const ROUNDS: u32 = 10;
+/// After a round without a reply for so long, no more are waited for.
+const LOOK: Duration = Duration::from_millis(20);
 /// How long replies may take to arrive once the last request is out.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Bytes at the beginning of a frame that the generator writes anew each time.
 const TEMPLATE: usize = 70;
+
+/// Where an IPv4 frame has the last four bytes of its source address, and the checksum that covers them.
+const SOURCE_AT: u32 = 14 + 12;
+const CHECKSUM_AT: u32 = 14 + 10;
+
+/// Many sources in place of the client, in IPv4.
+#[derive(Clone, Copy)]
+pub(crate) struct Crowd {
+    /// How many; a power of two.
+    pub(crate) sources: u32,
+    /// How many more there are that send half of all frames together.
+    pub(crate) heavy: u32,
+    /// From one frame to the next; zero: as fast as one core makes them.
+    pub(crate) gap: Duration,
+}
 
 /// Which family is flooded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +73,7 @@ pub(crate) enum Flood {
 }
 
 /// What a flood is sent from.
-struct Source {
+pub(crate) struct Source {
     /// An echo request.
     frame: Vec<u8>,
     /// The number of the client's end.
@@ -79,8 +99,8 @@ impl Flood {
         }
     }
 
-    /// An echo request with 56 bytes of data, from the client's address to the server's.
-    fn request(self) -> Result<Vec<u8>> {
+    /// An echo request with 56 bytes of data to the server's address, from the client's or, in IPv4, from `from`.
+    fn request(self, from: &str) -> Result<Vec<u8>> {
         let mut message = vec![0; 64];
         message[4..8].copy_from_slice(&[0x1c, 0x3b, 0, 1]);
         for (number, byte) in message[8..].iter_mut().enumerate() {
@@ -95,7 +115,7 @@ impl Flood {
                 message[0] = ECHO4.request;
                 frame.extend([0x08, 0x00]);
                 let mut header = vec![0x45, 0, 0, 84, 0x1c, 0x3b, 0x40, 0, 64, 1, 0, 0];
-                header.extend(CLIENT4.parse::<std::net::Ipv4Addr>()?.octets());
+                header.extend(from.parse::<std::net::Ipv4Addr>()?.octets());
                 header.extend(SERVER4.parse::<std::net::Ipv4Addr>()?.octets());
                 let checksum = !checksum::fold(checksum::sum(&header));
                 header[10..12].copy_from_slice(&checksum.to_ne_bytes());
@@ -128,19 +148,30 @@ fn mac(text: &str) -> Result<Vec<u8>> {
 /// The programs on the client's side.
 pub(crate) struct Instruments {
     object: Ebpf,
+    crowd: Option<Crowd>,
 }
 
 impl Instruments {
-    /// Loads them.
-    pub(crate) fn load(objects: &Objects) -> Result<Self> {
+    /// Loads them; the client alone sends, or a crowd.
+    pub(crate) fn load(objects: &Objects, crowd: Option<Crowd>) -> Result<Self> {
         let path = &objects.instruments;
         let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let loaded = aya::EbpfLoader::new().btf(None).load(&bytes);
+        let mask = crowd.map_or(0, |crowd| crowd.sources - 1);
+        let heavy = crowd.map_or(0, |crowd| crowd.heavy);
+        let gap = crowd.map_or(Ok(0), |crowd| u64::try_from(crowd.gap.as_nanos()))?;
+        let loaded = aya::EbpfLoader::new()
+            .btf(None)
+            .override_global("SOURCES_MASK", &mask, true)
+            .override_global("SOURCE_AT", &SOURCE_AT, true)
+            .override_global("CHECKSUM_AT", &CHECKSUM_AT, true)
+            .override_global("HEAVY_SOURCES", &heavy, true)
+            .override_global("GAP", &gap, true)
+            .load(&bytes);
         let mut object = loaded.with_context(|| format!("loading {}", path.display()))?;
-        for name in ["pass", "generate", "sink"] {
+        for name in ["pass", "generate", "sink", "hold"] {
             program(&mut object, name)?.load().with_context(|| format!("loading the program {name}"))?;
         }
-        Ok(Self { object })
+        Ok(Self { object, crowd })
     }
 
     /// Attaches the program that passes everything to the client's end: without a native program there, veth
@@ -155,13 +186,18 @@ impl Instruments {
         self.attach(network, "pass", SERVER, SERVER_END)
     }
 
+    /// Attaches the program that lets the generator send a client's requests to the end of the line.
+    pub(crate) fn hold_on_line(&mut self, network: &Network) -> Result<()> {
+        self.attach(network, "hold", CLIENT, LINE_END)
+    }
+
     /// Attaches a program for as long as the interface exists, or until another one takes its place.
     fn attach(&mut self, network: &Network, name: &str, namespace: &str, interface: &str) -> Result<()> {
-        let pin = network.bpffs().join(name);
+        let program = program(&mut self.object, name)?;
+        // Another load of the instruments has pins of its own.
+        let pin = network.bpffs().join(format!("{name}-{}", program.info()?.id()));
         if !pin.exists() {
-            program(&mut self.object, name)?
-                .pin(&pin)
-                .with_context(|| format!("pinning {}", pin.display()))?;
+            program.pin(&pin).with_context(|| format!("pinning {}", pin.display()))?;
         }
         let pin = pin.to_string_lossy();
         let link = ["-n", namespace, "-force", "link", "set", "dev", interface, "xdpdrv", "pinned", &pin];
@@ -181,38 +217,34 @@ impl Instruments {
         Ok(outcome)
     }
 
-    /// Sends from the client's end while something else happens; returns how many requests went out. What comes back is counted
-    /// on and on, until [`Self::pass_on_client`].
-    pub(crate) fn flood_during(
+    /// Sends from the client's end while something else happens; returns how many requests went out, and what happened. What comes
+    /// back is counted on and on, until [`Self::pass_on_client`].
+    pub(crate) fn flood_during<T>(
         &mut self,
         network: &Network,
         flood: Flood,
-        happening: impl FnOnce() -> Result<()>,
-    ) -> Result<u64> {
+        happening: impl FnOnce(&Self) -> Result<T>,
+    ) -> Result<(u64, T)> {
         let source = self.prepare(network, flood)?;
+        let before = self.sent()?;
         let over = AtomicBool::new(false);
-        let requests = AtomicU64::new(0);
-        let chunks = std::iter::from_fn(|| {
-            if over.load(Ordering::Relaxed) {
-                return None;
-            }
-            requests.fetch_add(LONG_CHUNK.into(), Ordering::Relaxed);
-            Some(LONG_CHUNK)
-        });
+        let is_paced = self.crowd.is_some_and(|crowd| !crowd.gap.is_zero());
+        let chunk = if is_paced { PACED_CHUNK } else { CHUNK };
+        let chunks = std::iter::from_fn(|| (!over.load(Ordering::Relaxed)).then_some(chunk));
+        let this = &*self;
         let (sent, happened) = std::thread::scope(|scope| {
-            let sender = scope.spawn(|| self.send(network, &source, chunks));
-            let happened = happening();
+            let sender = scope.spawn(|| this.send(network, &source, chunks));
+            let happened = happening(this);
             over.store(true, Ordering::Relaxed);
             (sender.join(), happened)
         });
         sent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        happened?;
-        Ok(requests.into_inner())
+        Ok((self.sent()? - before, happened?))
     }
 
     /// Makes generator and sink ready.
-    fn prepare(&mut self, network: &Network, flood: Flood) -> Result<Source> {
-        let frame = flood.request()?;
+    pub(crate) fn prepare(&mut self, network: &Network, flood: Flood) -> Result<Source> {
+        let frame = flood.request(if self.crowd.is_some() { CROWD4 } else { CLIENT4 })?;
         self.set_template(&frame)?;
         self.attach(network, "sink", CLIENT, CLIENT_END)?;
         let index = network.run_in(CLIENT, &["cat", &format!("/sys/class/net/{CLIENT_END}/ifindex")])?;
@@ -221,12 +253,19 @@ impl Instruments {
     }
 
     /// One round: replies, and the time that it took one core.
-    fn round(&mut self, network: &Network, source: &Source, requests: u32) -> Result<(u64, Duration)> {
+    pub(crate) fn round(&self, network: &Network, source: &Source, requests: u32) -> Result<(u64, Duration)> {
         let before = self.replies()?;
         let chunks = (0..requests).step_by(CHUNK as usize).map(|sent| CHUNK.min(requests - sent));
         let time = self.send(network, source, chunks)?;
-        wait_until(PATIENCE, || Ok(self.replies()? - before >= requests.into()))?;
-        Ok((self.replies()? - before, time))
+        let mut seen = self.replies()?;
+        while seen - before < requests.into() {
+            sleep(LOOK);
+            let now = self.replies()?;
+            if now == std::mem::replace(&mut seen, now) {
+                break;
+            }
+        }
+        Ok((seen - before, time))
     }
 
     /// Tells the generator how its frames begin.
@@ -239,12 +278,13 @@ impl Instruments {
     /// Sends the frame over and over, in chunks, from a thread of its own that lives in the client's namespace; says what time
     /// it took that thread, in which the kernel does the rest of the work, too.
     fn send(
-        &mut self,
+        &self,
         network: &Network,
         source: &Source,
         chunks: impl Iterator<Item = u32> + Send,
     ) -> Result<Duration> {
-        let generate = program(&mut self.object, "generate")?;
+        let generate = self.object.program("generate").context("the instruments have no program generate")?;
+        let generate: &Xdp = generate.try_into()?;
         let Source { frame, interface } = source;
         let send_all = |network: &Network| -> Result<Duration> {
             let namespace = fs::File::open(Path::new("/run/netns").join(CLIENT))?;
@@ -253,6 +293,10 @@ impl Instruments {
             let mut first = CpuSet::new();
             first.set(0);
             sched_setaffinity(None, &first)?;
+            // Whatever else the machine is busy with is not to be seen in the flood of a crowd, during which nobody is in a hurry.
+            if self.crowd.is_some() {
+                setpriority_process(None, -20).context("giving the flood priority")?;
+            }
             let begin = clock_gettime(ClockId::ThreadCPUTime);
             for repeat in chunks {
                 network.check()?;
@@ -274,6 +318,13 @@ impl Instruments {
                 .context("sending a flood through BPF_PROG_TEST_RUN (live frames: Linux 5.18 or later)"),
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    /// Requests that have gone out so far.
+    pub(crate) fn sent(&self) -> Result<u64> {
+        let map = self.object.map("SENT").context("the instruments have no map SENT")?;
+        let counts = PerCpuArray::<_, u64>::try_from(map)?.get(&0, 0).context("reading SENT")?;
+        Ok(counts.iter().sum())
     }
 
     /// Replies that the client's end has seen so far.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Whether somebody wants the process to end.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Interrupted(Arc<AtomicBool>);
 
 /// Begins to listen to SIGINT, SIGTERM and SIGHUP.

@@ -3,10 +3,13 @@
 
 mod access;
 mod clients;
-mod counts;
-mod flood;
-mod interrupt;
-mod network;
+pub(crate) mod counts;
+mod crowd;
+pub(crate) mod flood;
+pub(crate) mod interrupt;
+mod napi;
+pub(crate) mod network;
+pub(crate) mod nftables;
 mod summary;
 mod swaps;
 
@@ -32,7 +35,7 @@ pub(crate) fn run(setup: Setup, keep: bool) -> Result<()> {
     let built = userspace::both_halves(&Build { release: false, setup })?;
     tools::ensure(setup)?;
     let network = Network::make(&built.icmpctl, &interrupted)?;
-    let mut instruments = Instruments::load(&built.objects)?;
+    let mut instruments = Instruments::load(&built.objects, None)?;
     instruments.pass_on_client(&network)?;
 
     say::step("attaching icmpctl to the server's end, in native mode");
@@ -61,9 +64,10 @@ pub(crate) fn run(setup: Setup, keep: bool) -> Result<()> {
         ));
         summary.floods.push(measure(&mut instruments, &network, flood, STACK_FLOOD)?);
     }
+    network.clear_server()?;
+    summary.crowds = crowd::run(&network, &built.objects)?;
     print!("\n{summary}");
     if keep {
-        network.clear_server()?;
         network.attach()?;
         network.keep();
     } else {

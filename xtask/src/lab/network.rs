@@ -21,6 +21,9 @@ pub(crate) const CLIENT: &str = "icmpctl-client";
 /// The veth's ends.
 pub(crate) const SERVER_END: &str = "server0";
 pub(crate) const CLIENT_END: &str = "client0";
+/// A line within the client's namespace, and its end: what a client sends into it can be put between the frames of a flood.
+const LINE: &str = "line0";
+pub(crate) const LINE_END: &str = "line1";
 /// The server's own addresses, the client's, and those of another client, at the same end of the veth.
 pub(crate) const SERVER4: &str = "192.0.2.1";
 pub(crate) const SERVER6: &str = "2001:db8::1";
@@ -28,6 +31,8 @@ pub(crate) const CLIENT4: &str = "192.0.2.2";
 pub(crate) const CLIENT6: &str = "2001:db8::2";
 pub(crate) const OTHER4: &str = "192.0.2.3";
 pub(crate) const OTHER6: &str = "2001:db8::3";
+/// The first address of a crowd that is at the client's end, too; they are up to 16 million.
+pub(crate) const CROWD4: &str = "10.0.0.0";
 /// Addresses that the server does not have but answers for; the closed ones only as long as there is no access list.
 pub(crate) const ANYCAST4: &str = "198.51.100.53";
 pub(crate) const ANYCAST6: &str = "2001:db8:53::53";
@@ -41,7 +46,7 @@ pub(crate) const CLIENT_MAC: &str = "02:00:00:00:00:02";
 const MTU: u32 = 1600;
 
 /// Everything of the lab that is a file.
-const DIRECTORY: &str = "/run/icmpctl/lab";
+pub(crate) const DIRECTORY: &str = "/run/icmpctl/lab";
 const POLICY: &str = "\
 # What the lab's server answers: its own addresses, and two prefixes that it has no address of.
 [respond]
@@ -66,6 +71,7 @@ fn commands() -> Vec<String> {
         format!("-n {CLIENT} address add {OTHER6}/64 dev {CLIENT_END} nodad preferred_lft 0"),
         format!("-n {SERVER} link set {SERVER_END} mtu {MTU} up"),
         format!("-n {CLIENT} link set {CLIENT_END} mtu {MTU} up"),
+        format!("-n {SERVER} route add {CROWD4}/8 via {CLIENT4}"),
         format!("-n {CLIENT} route add 198.51.100.0/24 via {SERVER4}"),
         format!("-n {CLIENT} route add 2001:db8:53::/64 via {SERVER6}"),
         // Known neighbours: a flood is not the time to ask.
@@ -125,8 +131,13 @@ impl Network {
 
     /// Writes a policy that serves the same and has this access list; returns its path.
     pub(crate) fn with_rules(&self, name: &str, rules: &str) -> Result<PathBuf> {
+        self.with(name, &format!("[acl]\nrules = \"\"\"\n{rules}\"\"\"\n"))
+    }
+
+    /// Writes a policy that serves the same and has these tables besides; returns its path.
+    pub(crate) fn with(&self, name: &str, tables: &str) -> Result<PathBuf> {
         let path = Path::new(DIRECTORY).join(name);
-        self.write(&path, &format!("\n[acl]\nrules = \"\"\"\n{rules}\"\"\"\n"))?;
+        self.write(&path, &format!("\n{tables}"))?;
         Ok(path)
     }
 
@@ -149,6 +160,27 @@ impl Network {
     /// Puts another policy in place.
     pub(crate) fn apply(&self, policy: &Path) -> Result<()> {
         self.icmpctl(&["apply", SERVER_END, &policy.to_string_lossy()]).map(drop)
+    }
+
+    /// Lets the client's requests to the server's IPv4 address take the line. Replies come back without it.
+    pub(crate) fn lay_line(&self) -> Result<()> {
+        for command in [
+            format!("-n {CLIENT} link add {LINE} address {CLIENT_MAC} type veth peer name {LINE_END}"),
+            format!("-n {CLIENT} link set {LINE} up"),
+            format!("-n {CLIENT} link set {LINE_END} up"),
+            format!("-n {CLIENT} neighbour replace {SERVER4} lladdr {SERVER_MAC} dev {LINE}"),
+            format!("-n {CLIENT} route add {SERVER4} dev {LINE} src {CLIENT4}"),
+        ] {
+            self.ip(&command)?;
+        }
+        // The server is not where its replies come from.
+        let command = "for file in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 > $file; done";
+        self.run_in(CLIENT, &["sh", "-c", command]).map(drop)
+    }
+
+    /// Takes the line away.
+    pub(crate) fn remove_line(&self) -> Result<()> {
+        self.ip(&format!("-n {CLIENT} link delete {LINE}"))
     }
 
     /// Takes icmpctl off the server's end.

@@ -6,6 +6,7 @@ use super::{
     access::{self, Fate},
     clients::{Outcome, Ping},
     counts::Counts,
+    crowd::{self, CrowdRow},
     flood::{self, Flood},
     swaps::{Account, SWAPS},
 };
@@ -21,6 +22,8 @@ pub(crate) struct Summary {
     pub(crate) swaps: Vec<SwapRow>,
     /// Floods; first those that the program answered.
     pub(crate) floods: Vec<FloodRow>,
+    /// A client beside the flood of a crowd.
+    pub(crate) crowds: Vec<CrowdRow>,
 }
 
 /// One call of ping.
@@ -62,7 +65,7 @@ impl AccessRow {
             Fate::Denied => (0, *sent, 0, None),
             Fate::Rejected(words) => (0, *sent, *sent, Some(words)),
         };
-        let counts = Counts { program: answered, denied, rejected, stack: 0 };
+        let counts = Counts { program: answered, denied, rejected, ..Counts::default() };
         *sent > 0 && *received == answered && self.counts == counts && error.as_deref() == words
     }
 }
@@ -173,11 +176,12 @@ impl Summary {
             .filter(|flood| !self.ratio(*flood).is_some_and(|ratio| ratio > 1.0));
         let slow =
             slow.map(|flood| format!("flood, {}: the program is not faster than the stack", flood.name()));
-        pings.chain(accesses).chain(swaps).chain(floods).chain(slow).collect()
+        let crowds = self.crowds.iter().filter_map(CrowdRow::failure);
+        pings.chain(accesses).chain(swaps).chain(floods).chain(slow).chain(crowds).collect()
     }
 }
 
-const fn mark(holds: bool) -> &'static str {
+pub(crate) const fn mark(holds: bool) -> &'static str {
     if holds { "ok" } else { "FAILED" }
 }
 
@@ -261,6 +265,6 @@ impl fmt::Display for Summary {
                 writeln!(f, "{}: the program answers {ratio:.1} times as many", flood.name())?;
             }
         }
-        Ok(())
+        write!(f, "\n{}", crowd::Listing(&self.crowds))
     }
 }

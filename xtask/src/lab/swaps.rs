@@ -44,7 +44,7 @@ pub(crate) fn run(instruments: &mut Instruments, network: &Network, flood: Flood
     ));
     let policies = [network.with_rules("deny.toml", "deny icmp any any echo\n")?, network.policy()];
     let (replies, counts, drops) = (instruments.replies()?, Counts::read(network)?, Drops::read(network)?);
-    let requests = instruments.flood_during(network, flood, || {
+    let (requests, ()) = instruments.flood_during(network, flood, |_| {
         policies.iter().cycle().take(SWAPS as usize).try_for_each(|policy| network.apply(policy))
     })?;
     let account = || -> Result<Account> {
