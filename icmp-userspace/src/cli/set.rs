@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use clap::Subcommand;
 use icmp_userspace::{
+    duration,
     kernel::{
         attach::{Places, Site},
         change::Running,
@@ -16,7 +17,7 @@ use icmp_userspace::{
 };
 use serde::Serialize;
 
-use super::{duration, output};
+use super::output;
 
 /// What can be typed behind `set`.
 #[derive(clap::Args)]

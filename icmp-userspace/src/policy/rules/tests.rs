@@ -152,6 +152,11 @@ fn prints_one_text_for_one_meaning() {
             "limit 1/h per source/24, 10000000bit/s burst 64000bit per destination exceed pass icmp any any",
         ),
         ("limit 1/s per source/48 icmp any any", "limit 1/s per source/48 icmp any any"),
+        (
+            "limit 1/s per source, 9/s exceed pass ban 3600s after 90s icmp any any",
+            "limit 1/s per source, 9/s exceed pass ban 1h after 90s icmp any any",
+        ),
+        ("limit 1/s per source ban 1d after 60s icmp any any", "limit 1/s per source ban 1d after 1m icmp any any"),
         ("limit 1/s per source/32 icmp6 any any", "limit 1/s per source/32 icmp6 any any"),
         ("limit 1/s per source/64 icmp6 any any", "limit 1/s per source icmp6 any any"),
         (
@@ -594,8 +599,16 @@ fn any_rule() -> impl Strategy<Value = String> {
         let burst = burst.map_or(String::new(), |burst| format!(" burst {burst}{unit}"));
         format!("{amount}{unit}/{period}{burst}{per}")
     });
-    let limit = (prop::collection::vec(rate, 1..4), pick(&["", " exceed drop", " exceed pass"]))
-        .prop_map(|(rates, exceed)| format!("limit {}{exceed}", rates.join(", ")));
+    let ban = (1_u32..600_000, 1_u32..3_600).prop_map(|(time, after)| format!(" ban {time}s after {after}s"));
+    let limit = (
+        prop::collection::vec(rate, 1..4),
+        pick(&["", " exceed drop", " exceed pass"]),
+        prop::option::of(ban),
+    );
+    let limit = limit.prop_map(|(rates, exceed, ban)| {
+        let ban = ban.filter(|_| rates[0].contains("per source")).unwrap_or_default();
+        format!("limit {}{exceed}{ban}", rates.join(", "))
+    });
     let action = prop_oneof![
         pick(&["permit", "deny", "reject", "reject with 9", "reject with host-prohibited"]),
         limit
