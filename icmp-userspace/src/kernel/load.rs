@@ -13,6 +13,7 @@ use aya::{
 };
 use icmp_common::{
     Plain,
+    bans::{BAN_LINES, BanLine},
     bucket::CELLS,
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
@@ -22,6 +23,7 @@ use icmp_common::{
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
+    bans::BANS,
     clock,
     error::{Doing as _, Error},
     object,
@@ -49,7 +51,7 @@ pub struct KeptMap {
 pub(super) const BUCKETS: &str = "BUCKETS";
 
 /// All maps that outlive the program.
-pub static KEPT: [KeptMap; 5] = [
+pub static KEPT: [KeptMap; 6] = [
     KeptMap {
         name: "COUNTERS",
         pin: "counters",
@@ -81,6 +83,14 @@ pub static KEPT: [KeptMap; 5] = [
         key: 4 + 16,
         value: size_of::<Membership>() as u32,
         entries: Some(DYNAMIC_ENTRIES),
+    },
+    KeptMap {
+        name: BANS,
+        pin: "bans",
+        kind: MapType::Array,
+        key: 4,
+        value: size_of::<BanLine>() as u32,
+        entries: Some(BAN_LINES),
     },
     KeptMap {
         name: BUCKETS,

@@ -12,7 +12,7 @@ use aya::{
 use icmp_common::{Family, bucket::CELLS, config::NextHop};
 
 use super::{
-    bpf,
+    bans, bpf,
     change::Change,
     error::{Doing as _, Error},
     load::{BUCKETS, KEPT, Program},
@@ -36,6 +36,8 @@ pub struct Trial {
     program: Program,
     /// The buckets that the program that runs had.
     buckets: Vec<Buckets>,
+    /// The bans that it had.
+    bans: Vec<bans::Value>,
     /// The interface that frames come from, if the routing table is asked.
     interface: Option<u32>,
 }
@@ -56,11 +58,13 @@ impl Change<'_> {
     pub fn trial(&self, object: &[u8], tables: &Tables) -> Result<(Trial, Option<Difference>), Error> {
         let running = self.must_run()?.program;
         let mut program = Program::load(object, tables, &[], &self.site.files.verifier_log)?;
-        let mut buckets = Vec::new();
+        let (mut buckets, mut bans) = (Vec::new(), Vec::new());
         for (name, pin) in self.site.pins.kept()? {
             let doing = || format!("copying {}", pin.display());
             let copied = if name == BUCKETS {
                 MapData::from_pin(&pin).and_then(lines).map(|lines| buckets = lines)
+            } else if name == bans::BANS {
+                bans::lines(&pin).map(|lines| bans = lines)
             } else if let Some(family) =
                 Family::ALL.into_iter().find(|family| sets::MAPS[*family as usize] == name)
             {
@@ -78,7 +82,7 @@ impl Change<'_> {
         };
         let asks = tables.config.next_hop == NextHop::Fib as u8;
         let interface = asks.then_some(self.site.interface.index);
-        let trial = Trial { program, buckets, interface };
+        let trial = Trial { program, buckets, bans, interface };
         trial.restore()?;
         Ok((trial, difference))
     }
@@ -108,12 +112,13 @@ impl Trial {
         Ok(bytes)
     }
 
-    /// Fills its buckets as they were when it was made.
+    /// Fills its buckets as they were when it was made, and bans whom was banned then.
     pub fn restore(&self) -> Result<(), Error> {
-        let map = self.program.open(BUCKETS)?;
+        let (map, bans) = (self.program.open(BUCKETS)?, self.program.open(bans::BANS)?);
         let restore = || {
             let mut map = Array::<_, Buckets>::try_from(Map::Array(map))?;
-            self.buckets.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))
+            self.buckets.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))?;
+            bans::fill(bans, &self.bans)
         };
         restore().map_err(|error: MapError| Error::Load(error.to_string()))
     }
