@@ -56,7 +56,7 @@ pub fn warnings(policy: &Policy, places: &Places) -> Vec<Diagnostic> {
             warnings.extend(useless_limit(rule));
             warnings.extend(useless_rate(rule));
             warnings.extend(useless_force(rule));
-            warnings.extend(useless_ban(&policy.acl.rules[..at], rule));
+            warnings.extend(useless_ban(policy, at, rule));
         }
     }
     sets(policy, places, &mut warnings);
@@ -249,12 +249,19 @@ fn unfit_ban(policy: &Policy, at: usize, rule: &Rule) -> Option<Diagnostic> {
 }
 
 /// A ban that changes nothing, or that can be of nobody.
-fn useless_ban(earlier: &[Rule], rule: &Rule) -> Option<Diagnostic> {
+fn useless_ban(policy: &Policy, at: usize, rule: &Rule) -> Option<Diagnostic> {
     ban_of(rule)?;
     if rule.options.monitor {
         let message = format!("{} bans nobody: monitor only counts", called(rule));
         return Some(warning(rule, message).with_help("leave one of them out"));
     }
+    let sources = prefixes_of(policy, &rule.source);
+    let is_served = |source: &Prefix| policy.respond.prefixes.iter().any(|served| served.contains(*source));
+    if !sources.is_empty() && sources.iter().all(is_served) {
+        let message = format!("{} bans nobody: served addresses never are", called(rule));
+        return Some(warning(rule, message).with_help("leave ban out"));
+    }
+    let earlier = &policy.acl.rules[..at];
     if earlier.iter().any(denies_banned) {
         return None;
     }

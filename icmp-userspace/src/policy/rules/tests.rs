@@ -555,7 +555,7 @@ fn says_what_is_wrong_with_an_action() {
     );
     assert_eq!(
         error("limit 1/s exceed drop, 2/s icmp any any"),
-        "1:22 expected a protocol; `exceed` stands behind all rates, found ,"
+        "1:22 expected a protocol; `exceed` stands behind all rates, `ban` behind that, found ,"
     );
 }
 
