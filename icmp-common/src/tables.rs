@@ -16,7 +16,8 @@
 //!   sorted, so that the last one that starts at or before the address has the value.
 //! - IPv6: the first 32 bits are hashed to a [`Line6`] of four cells, of which one may have these 32 bits as its key; it
 //!   names a run of [`Range6`]s, sorted by start, that cover all addresses with these 32 bits. Where no cell has them, the
-//!   run at the beginning covers all of IPv6: it holds the prefixes shorter than 32 bits.
+//!   run at the beginning covers all of IPv6: it holds the prefixes of up to 32 bits, and the few others that found no room in
+//!   their line.
 //!
 //! Before all that, [`Hosts`] holds the served hosts: most requests go to few single addresses.
 //!

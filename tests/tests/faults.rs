@@ -291,7 +291,7 @@ fn mistakes_in_policies_are_shown() {
     }
 }
 
-/// A list of prefixes that would take more memory than a policy may is refused, and quickly; exit status 3.
+/// Rules that tables have no room for are refused, and named; exit status 3.
 #[test]
 #[ignore = "needs root and BPF"]
 fn too_large_policies_are_refused() {
@@ -615,6 +615,12 @@ fn attaching_twice_keeps_the_counters() {
     assert!(text.contains("ttl=200"), "{text}");
     assert_eq!(lab.counted("ipv4", "echo"), 2);
     assert_eq!(lab.status()[0]["policy"].as_str(), policy.to_str());
+    // The default policy takes no other one's place because somebody has left a word out.
+    let second = lab.server.xdp_program(SERVER_END);
+    for verb in ["attach", "run"] {
+        lab.icmpctl(&[verb, SERVER_END]).fails(1, &["runs the policy", "--policy", "icmpctl detach"]);
+    }
+    assert_eq!(lab.server.xdp_program(SERVER_END), second);
     let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
     lab.assert_nothing_left();
 }

@@ -244,7 +244,8 @@ fn entries_survive_swaps_by_the_name_of_their_set() {
     // Another set comes in front, one goes.
     let new = lab.files.path().join("new.toml");
     fs::write(&new, "[sets]\nabout = { dynamic = true }\nguests = { dynamic = true }\n").unwrap();
-    let _ = lab.icmpctl(&["apply", text(&new)]).ok();
+    let said = lab.icmpctl(&["apply", text(&new)]).ok();
+    assert!(said.lines().any(|line| line == "dynamic set banned goes, with 1 entry"), "{said}");
     assert_eq!(entries(&lab), [("guests".to_owned(), "192.0.2.10".to_owned())]);
     assert!(until(&lab, "192.0.2.10/32", "guests").abs_diff(end) <= 2);
     assert_eq!((in_maps(&lab).len(), until(&lab, "192.0.2.10/32", "about")), (1, 0));

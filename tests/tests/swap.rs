@@ -6,8 +6,16 @@
 use std::{fs, path::PathBuf, thread, time::Duration};
 
 use icmp_tests::{
-    icmpctl::{Running, holds, wait_until},
+    host::tables,
+    icmpctl::{self, Running, holds, wait_until},
     netns::{Lab, SERVER_END, SERVER4, run},
+};
+use icmp_userspace::kernel::{
+    attach::{Places, Site},
+    change::New,
+    error::Error,
+    interface::Netlink,
+    state::Snapshot,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -121,6 +129,39 @@ fn errors_change_nothing() {
     lab.icmpctl(&["apply", SERVER_END, text(&good)]).fails(1, &["not attached to", "icmpctl status"]);
     lab.icmpctl(&["apply", text(&good)]).fails(1, &["attached to no interface"]);
     lab.icmpctl(&["confirm"]).fails(1, &["attached to no interface"]);
+}
+
+/// A program that the kernel refuses: the verifier's log is in a file that is named, and what runs stays.
+#[test]
+#[ignore = "needs root and BPF"]
+fn what_the_verifier_refuses_stays_out() {
+    const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+    const RETURN_PASS: [u8; 8] = [0xb7, 0, 0, 0, 2, 0, 0, 0];
+    let (lab, _) = attached();
+    let program = lab.server.xdp_program(SERVER_END);
+    // Without its exits the program runs past its end.
+    let mut object = fs::read(icmpctl::object()).unwrap();
+    object.as_chunks_mut().0.iter_mut().filter(|word| **word == EXIT).for_each(|word| *word = RETURN_PASS);
+    let tables = tables("respond.ttl = 101");
+    let refused = lab.server.enter(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let places = Places { bpffs: lab.bpffs.path().to_owned(), state: lab.state() };
+            let mut site = Site::open(&Netlink::open().unwrap(), SERVER_END, &places).await.unwrap();
+            let mut change = site.change("test").await.unwrap();
+            let running = change.must_run().unwrap();
+            let (generation, snapshot) = (&running.generation, Snapshot::Of(running.program));
+            change.swap(&New { object: &object, tables: &tables, generation, snapshot })
+        })
+    });
+    let refused = refused.unwrap_err();
+    let Error::Verifier { log, .. } = &refused else { panic!("{refused}") };
+    assert!(refused.to_string().contains(&format!("its log is in {}", log.display())), "{refused}");
+    assert!(fs::read_to_string(log).unwrap().contains("last insn is not an exit or jmp"));
+    assert_eq!((lab.server.xdp_program(SERVER_END), ttl(&lab)), (program, 100));
+    assert_eq!(generations(&lab), [program.unwrap()]);
+    detach(&lab);
+    assert!(!log.exists());
 }
 
 /// With several attachments the one that is meant has to be named.

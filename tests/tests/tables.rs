@@ -143,6 +143,30 @@ proptest! {
     }
 }
 
+/// More networks of 32 bits than have room in their lines of the IPv6 index: all are found, and nothing between them.
+#[test]
+fn networks_without_room_in_the_index_are_found() {
+    const NETWORKS: u32 = 100_000;
+    let host = |number: u32| {
+        // As irregular as networks are: the last step of MurmurHash3.
+        let mixed = (number ^ number >> 16).wrapping_mul(0x85eb_ca6b);
+        let mixed = (mixed ^ mixed >> 13).wrapping_mul(0xc2b2_ae35);
+        let network = 0x2000_0000 | (mixed ^ mixed >> 16) >> 4;
+        Ipv6Addr::from_bits(u128::from(network) << 96 | u128::from(number) << 8)
+    };
+    let prefixes: Vec<_> = (0..NETWORKS).map(|number| Prefix::host(host(number).into())).collect();
+    let tables = compile(&prefixes, false);
+    // Three ranges for each network that found no room, and hardly more.
+    let fallback = tables.config.tables6[1].fallback_count;
+    assert!((8..NETWORKS / 100).contains(&fallback), "{fallback}");
+    for address in (0..NETWORKS).map(host) {
+        let near =
+            [address.to_bits() - 1, address.to_bits() + 1].map(|bits| Ipv6Addr::from_bits(bits).into());
+        assert_eq!(found(&tables, address.into()), Some(Reason::Echo), "{address}");
+        assert_eq!(near.map(|near| found(&tables, near)), [Some(Reason::NotServed); 2], "{address}");
+    }
+}
+
 /// "own" serves the interface's addresses, and them alone.
 #[test]
 fn own_serves_the_interfaces_addresses() {

@@ -1,6 +1,6 @@
 //! The [`State`] of the kernel: settings and tables from maps, the routing table from a helper.
 
-use core::{arch::asm, mem::transmute, ptr};
+use core::{arch::asm, hint::assert_unchecked, mem::transmute, ptr};
 
 use aya_ebpf::{
     bindings::xdp_md,
@@ -140,10 +140,12 @@ impl State for Maps {
             return None;
         }
         // Hidden, because the compiler takes the tables to be what the object file holds.
-        let tables = hidden(ptr::from_ref(&TABLES) as usize);
+        let value = hidden(ptr::from_ref(&TABLES) as usize) + byte as usize;
+        // SAFETY: no table lies at address 0. Said here, because `Option<&T>` would otherwise ask again.
+        unsafe { assert_unchecked(value != 0) };
         // SAFETY: the loader makes the tables so large that every value which begins up to `tables_last` ends within them, and
         // does not change them while the program runs; any bytes are a `T`, and those that are read are aligned.
-        Some(unsafe { &*((tables + byte as usize) as *const T) })
+        Some(unsafe { &*(value as *const T) })
     }
 
     #[inline(always)]

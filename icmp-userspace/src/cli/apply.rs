@@ -13,6 +13,7 @@ use icmp_userspace::{
         attach::{Places, Site},
         interface::Netlink,
         listing, privileges,
+        sets::Entries,
         state::{Generation, Snapshot},
     },
     policy::Policy,
@@ -53,6 +54,7 @@ impl Arguments {
         let mut change = site.change("apply").await?;
         change.refuse_pending()?;
         let former = change.must_run()?;
+        let entries = Entries::read(change.site().state()).unwrap_or_default();
         progress.stage("compiling");
         let compiled = Compiled::following(&netlink, &change, &source).await?;
         progress.stage("loading");
@@ -88,6 +90,7 @@ impl Arguments {
             former_source.as_ref().map(Source::policy),
             source.policy(),
         )?;
+        tell_lost_entries(&entries, &former.generation, &compiled.generation, self.confirm.is_some())?;
         if let Some(time) = self.confirm {
             log::info!(
                 "{name}: the former policy comes back in {} unless this one is confirmed: `icmpctl confirm {name}`",
@@ -134,6 +137,22 @@ fn tell_difference(
     ))?;
     tell(after.difference(&before), "+")?;
     tell(before.difference(&after), "-")
+}
+
+/// Says which dynamic sets go, and their entries with them.
+fn tell_lost_entries(
+    entries: &Entries,
+    former: &Generation,
+    now: &Generation,
+    may_return: bool,
+) -> anyhow::Result<()> {
+    let (goes, back) = if may_return { ("would go", " once this is confirmed") } else { ("goes", "") };
+    for (set, _) in former.slots.sets().filter(|(set, _)| now.slots.set(set).is_none()) {
+        let count = entries.iter().filter(|(name, ..)| *name == set).count();
+        let entries = if count == 1 { "entry" } else { "entries" };
+        output::line(&format!("dynamic set {set} {goes}, with {count} {entries}{back}"))?;
+    }
+    Ok(())
 }
 
 fn tell<'a>(texts: impl Iterator<Item = &'a String>, sign: &str) -> anyhow::Result<()> {

@@ -378,6 +378,9 @@ impl Sums {
     }
 
     fn print(&self) -> io::Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
         output::line("")?;
         let mut rows = vec![["VERDICT", "REASON", "PACKETS"].map(str::to_owned)];
         rows.extend(self.0.iter().map(|((verdict, reason), packets)| {

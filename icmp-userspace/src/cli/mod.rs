@@ -30,7 +30,7 @@ use icmp_userspace::{
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/icmpctl.o"));
 
-/// Answers pings inside the network driver, and shows what it does.
+/// Answers pings and filters ICMP inside the network driver, and shows what it does.
 #[derive(Parser)]
 #[command(name = "icmpctl", version, max_term_width = 100)]
 struct Arguments {

@@ -342,6 +342,9 @@ fn import(path: &Path, lists: &[String]) -> anyhow::Result<()> {
     if let Some(name) = lists.iter().find(|name| !import.lists.contains(name)) {
         bail!("{} has no access list {name}; it has: {}", path.display(), import.lists.join(", "));
     }
+    if import.lists.is_empty() {
+        bail!("{} has no access list of IPv4 or IPv6", path.display());
+    }
     let mut err = std::io::stderr().lock();
     for left_out in &import.left_out {
         writeln!(err, "line {}: left out: {}\n  {}", left_out.number, left_out.line, left_out.why)?;

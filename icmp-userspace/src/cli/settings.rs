@@ -2,10 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::ValueEnum;
 use icmp_userspace::{
     kernel::{
         attach::{Mode, Options, Outcome, Site},
+        change::Change,
         interface::Netlink,
         state::Snapshot,
     },
@@ -76,6 +78,7 @@ pub(super) async fn attach(
 ) -> anyhow::Result<(Outcome, Interface)> {
     let progress = Progress::begin();
     let mut change = site.change(verb).await?;
+    refuse_to_forget(&change, source)?;
     progress.stage("compiling");
     let compiled = Compiled::following(netlink, &change, source).await?;
     progress.stage("loading");
@@ -88,6 +91,17 @@ pub(super) async fn attach(
     }
     install::warn(name, source.policy(), &compiled.interface, options.follows);
     Ok((outcome, compiled.interface))
+}
+
+/// Refuses the default policy in the place of one from a file: nobody who leaves out `--policy` means that.
+fn refuse_to_forget(change: &Change<'_>, source: &Source) -> anyhow::Result<()> {
+    let running = change.running()?.and_then(|running| running.generation.source.policy);
+    let Some(policy) = running.filter(|_| source.path().is_none()) else { return Ok(()) };
+    let (name, policy) = (&change.site().interface.name, policy.display());
+    bail!(
+        "{name} runs the policy {policy}, and without --policy it would run the default one: name a policy with --policy, or \
+         `icmpctl detach {name}` first"
+    )
 }
 
 /// Says what is attached now.

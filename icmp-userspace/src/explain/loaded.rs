@@ -1,5 +1,7 @@
 //! The program that is attached, by a second instance of it in which nothing is counted that counts.
 
+use std::collections::BTreeMap;
+
 use icmp_common::{
     counters::Counters,
     reason::{Step, Verdict},
@@ -16,9 +18,11 @@ use crate::{
 pub struct Loaded {
     trial: Trial,
     counters: Counters,
-    rules: Counts,
+    counts: Counts,
     /// One more than the highest slot of its rules.
     slots: u32,
+    /// The slots of its rules, and whether these limit.
+    rules: BTreeMap<u32, bool>,
 }
 
 impl Loaded {
@@ -26,7 +30,8 @@ impl Loaded {
     #[must_use]
     pub fn new(trial: Trial, lines: &[Line]) -> Self {
         let slots = lines.iter().map(|line| line.slot + 1).max().unwrap_or(0);
-        Self { trial, counters: Counters::ZERO, rules: Counts::zero(), slots }
+        let rules = lines.iter().map(|line| (line.slot, line.limits())).collect();
+        Self { trial, counters: Counters::ZERO, counts: Counts::zero(), slots, rules }
     }
 
     /// Takes a frame through it, as the first one that comes after the moment at which it was made.
@@ -34,12 +39,16 @@ impl Loaded {
         let frame = self.trial.run(frame)?;
         let load = |error: aya::maps::MapError| Error::Load(error.to_string());
         let after = counters::read(self.trial.counters()?).map_err(load)?;
-        let rules = Counts::read(self.trial.rules()?, self.slots).map_err(load)?;
+        let counts = Counts::read(self.trial.rules()?, self.slots).map_err(load)?;
         let counted = counted(&self.counters, &after);
-        let rule = (0..self.slots).find(|slot| rules.slot(*slot) != self.rules.slot(*slot));
-        (self.counters, self.rules) = (after, rules);
+        let has_counted = |slot: u32| counts.slot(slot) != self.counts.slot(slot);
+        let rule = self.rules.iter().find(|(slot, _)| has_counted(**slot));
+        let took_tokens = rule.is_some_and(|(_, limits)| *limits)
+            || counted.is_some_and(|(_, reason)| reason.step() == Step::Reject);
+        let rule = rule.map(|(slot, _)| *slot);
+        (self.counters, self.counts) = (after, counts);
         // The next packet comes as if this one had not.
-        if counted.is_some_and(|(_, reason)| reason.step() == Step::Reject) {
+        if took_tokens {
             self.trial.restore()?;
         }
         let verdict = counted.map_or(Verdict::Pass, |(_, reason)| reason.verdict());

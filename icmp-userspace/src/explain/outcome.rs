@@ -100,7 +100,11 @@ impl Outcome {
         let has_reply = matches!(self.verdict, Verdict::Answer | Verdict::Reject);
         let not_icmp = "Not ICMP, or nothing that could be read: left to the stack, and not counted.";
         Explanation {
-            steps: self.steps(packet.is_some_and(|packet| packet.fragment), rule),
+            steps: self.steps(
+                packet.is_some_and(|packet| packet.fragment),
+                rule,
+                line.is_some_and(Line::limits),
+            ),
             rule,
             verdict: self.verdict.name(),
             reason: self.counted.map(|(_, reason)| reason.name()),
@@ -109,7 +113,7 @@ impl Outcome {
         }
     }
 
-    fn steps(&self, later_fragment: bool, rule: Option<Rule<'_>>) -> Vec<Decision> {
+    fn steps(&self, later_fragment: bool, rule: Option<Rule<'_>>, limits: bool) -> Vec<Decision> {
         let decision =
             |step: Step, decision: &str| Decision { step: step.name(), decision: decision.to_owned() };
         let Some((family, reason)) = self.counted else {
@@ -127,8 +131,14 @@ impl Outcome {
             let classified = rule.map_or_else(|| "no rule is asked".to_owned(), |rule| rule.decision());
             steps.push(decision(Step::Classify, &classified));
         }
+        if limits && reason.step() != Step::Limit {
+            steps.push(decision(
+                Step::Limit,
+                "goes on: within all rates of the rule, or over one that only counts",
+            ));
+        }
         match (reason.step(), reason) {
-            (Step::Limit, _) => steps.push(decision(Step::Limit, "over a rate")),
+            (Step::Limit, _) => steps.push(decision(Step::Limit, "over one of the rule's rates")),
             (Step::Answer, Reason::Echo) => steps.push(decision(Step::Answer, "the reply is made")),
             (Step::Answer, _) => steps.push(decision(Step::Answer, "not answered")),
             (Step::Reject, Reason::Rejected) => steps.push(decision(Step::Reject, "the error is made")),

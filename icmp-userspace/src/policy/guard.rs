@@ -3,7 +3,8 @@
 //!
 //! No rule denies them unless it says `force`: neither one that names no type, like `deny icmp any any`, which then simply
 //! does not reach them, nor the default. A rule that names them without `force` is refused (C70, C74), because it would not do
-//! what it says; a rule that names redirects is only warned of, because many deny those by custom. `limit` does not reach those either whose loss under a flood would break the host's own connectivity.
+//! what it says; a rule that names redirects is only warned of, because many deny those by custom. `limit` does not reach those
+//! either whose loss under a flood would break the host's own connectivity.
 
 use std::ops::RangeInclusive;
 

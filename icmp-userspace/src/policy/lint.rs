@@ -109,14 +109,15 @@ fn common(one: &KindRange, other: &KindRange) -> Option<KindRange> {
     Some(KindRange { types: overlap(one.types, other.types)?, codes: overlap(one.codes, other.codes)? })
 }
 
-/// A rule that denies what the guard lets through: an error for those messages of which that is refused, a warning for others.
+/// A rule that denies what the guard lets through: an error for those messages of which that is refused, a warning for others, and
+/// where it would only be counted.
 fn against_guard(rule: &Rule, refused: bool) -> Option<Diagnostic> {
     let Options { force, monitor, .. } = rule.options;
-    if force || monitor || !matches!(rule.action, Action::Deny | Action::Reject(_)) {
+    if force || !matches!(rule.action, Action::Deny | Action::Reject(_)) {
         return None;
     }
     let (guarded, KindRange { types, codes }) =
-        named(rule).find(|(guarded, _)| guarded.refused == refused)?;
+        named(rule).find(|(guarded, _)| (guarded.refused && !monitor) == refused)?;
     let (family, ttl) = match guarded.family {
         Family::Ipv4 => ("ICMP", "TTL"),
         Family::Ipv6 => ("ICMPv6", "hop limit"),
@@ -134,7 +135,8 @@ fn against_guard(rule: &Rule, refused: bool) -> Option<Diagnostic> {
         return Some(Diagnostic::new(rule.span.clone(), message).with_help(help));
     }
     let message = format!("{rule_called} does not reach {what}, which the guard lets through: {why}");
-    Some(warning(rule, message).with_help("add force to deny these, too"))
+    let act = if monitor { "count" } else { "deny" };
+    Some(warning(rule, message).with_help(format!("add force to {act} these, too")))
 }
 
 /// Rates that no bucket can keep.

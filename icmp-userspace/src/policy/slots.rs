@@ -46,6 +46,15 @@ pub struct Line {
     pub text: String,
 }
 
+impl Line {
+    /// Whether the rule limits.
+    #[must_use]
+    pub fn limits(&self) -> bool {
+        // What a text begins with is its action.
+        self.text.starts_with("limit ")
+    }
+}
+
 /// A rate of a limit as listings show it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LimitLine {

@@ -31,7 +31,7 @@ pub(super) const DENIED4: &str = "10.99.0.7";
 const DENIED4_PREFIX: &str = "10.99.0.0/24";
 
 /// A limit that no packet of a test is over.
-const LIMIT: &str = "limit 200000000/s burst 100000000 per source";
+const LIMIT: &str = "limit 10000000/s burst 100000000000 per source";
 
 /// A policy such as an anycast server has: its own addresses and one served prefix of each family.
 const RESPOND: &str = "[respond]\nto = [\"own\", \"192.0.2.0/24\", \"2001:db8:1::/64\"]\n";

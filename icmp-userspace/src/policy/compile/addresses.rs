@@ -1,8 +1,14 @@
 //! Addresses of rules -> selectors: numbers for whatever rules name, and the prefixes that belong to each.
 
-use std::collections::HashMap;
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+};
 
-use super::classes::{Bits, Covered};
+use super::{
+    TooLarge,
+    classes::{Bits, Covered},
+};
 use crate::policy::{Policy, Set, acl::Address, slots::Slots};
 
 /// What a rule's source or destination comes to in one family.
@@ -24,6 +30,30 @@ pub(super) struct Selectors<'a, A> {
     count: u32,
     /// Their prefixes.
     pub(super) prefixes: Vec<Covered<A>>,
+}
+
+/// Most prefixes that the wildcard masks of a policy may stand for.
+const MAX_SCATTERED: u64 = 1 << 20;
+
+/// Refuses wildcard masks that stand for more prefixes than a policy may have, before anybody makes them.
+pub(super) fn check_wildcards(policy: &Policy) -> Result<(), TooLarge> {
+    let mut known = HashSet::new();
+    let mut scattered: Vec<(u64, u32)> = Vec::new();
+    for rule in &policy.acl.rules {
+        for address in [&rule.source, &rule.destination] {
+            if let Address::Wildcard { mask, .. } = address
+                && known.insert(address)
+            {
+                let mask = mask.to_bits();
+                scattered.push((1 << (mask.count_ones() - mask.trailing_ones()), rule.number));
+            }
+        }
+    }
+    if scattered.iter().map(|(prefixes, _)| prefixes).sum::<u64>() <= MAX_SCATTERED {
+        return Ok(());
+    }
+    scattered.sort_unstable_by_key(|(prefixes, number)| (Reverse(*prefixes), *number));
+    Err(TooLarge::Wildcards { rules: scattered.into_iter().map(|(_, number)| number).collect() })
 }
 
 impl<'a, A: Bits> Selectors<'a, A> {

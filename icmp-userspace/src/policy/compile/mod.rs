@@ -28,6 +28,7 @@ use super::{
     acl::BANNED,
     slots::{EVICTED_TEXT, Slots},
 };
+use addresses::check_wildcards;
 use rules::Shared;
 use table4::Table4;
 use table6::Table6;
@@ -89,6 +90,16 @@ pub enum TooLarge {
         /// Numbers of the rules at fault.
         rules: Vec<u32>,
     },
+    /// Addresses with wildcard masks.
+    #[error(
+        "the wildcard masks of the policy ({}) stand for more than a million prefixes; let fewer bits before a zero be ones, or put \
+         the prefixes that are meant into a set",
+        list(rules)
+    )]
+    Wildcards {
+        /// Numbers of the rules at fault, the worst first.
+        rules: Vec<u32>,
+    },
     /// Types and codes.
     #[error(
         "the rules tell apart {0} kinds of messages by type and code, more than a policy may; use ranges"
@@ -111,9 +122,10 @@ pub enum TooLarge {
         /// Numbers of the rules at fault.
         rules: Vec<u32>,
     },
-    /// IPv6 prefixes with the same first 32 bits.
+    /// IPv6 prefixes with the same first 32 bits, or shorter than these.
     #[error(
-        "the IPv6 {0} have too many prefixes with the same first 32 bits; join neighbouring addresses to shorter prefixes"
+        "the IPv6 {0} have too many prefixes with the same first 32 bits, or with no more bits than that; join neighbouring addresses \
+         to shorter prefixes"
     )]
     Run6(&'static str),
 }
@@ -129,6 +141,7 @@ impl Tables {
     /// Compiles a policy for an interface. `slots` are those that have been assigned to this policy.
     pub fn compile(policy: &Policy, interface: &Interface, slots: &Slots) -> Result<Self, TooLarge> {
         let respond = &policy.respond;
+        check_wildcards(policy)?;
         let mut shared = Shared::default();
         let error_rate = shared.rates.of_errors(&policy.acl.errors, slots)?;
         let served = served::prefixes(respond, interface);
@@ -248,7 +261,7 @@ fn both_kinds(v4: &[u16], v6: &[u16]) -> Box<Kinds> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Respond, prefix::Prefix};
+    use crate::policy::{Respond, file, prefix::Prefix};
     use icmp_common::tables::{CACHE_LINE, LINES, Line6, Range6};
 
     fn tables(prefixes: Vec<Prefix>) -> Result<Tables, TooLarge> {
@@ -282,5 +295,64 @@ mod tests {
             .map(|number| Prefix::host(IpAddr::V6((0x2000_0000 << 96 | number << 1).into())));
         let error = tables(hosts.collect()).map(|tables| tables.sizes).unwrap_err();
         assert_eq!(error, TooLarge::Run6("destinations"));
+    }
+
+    #[test]
+    fn more_than_the_budget_is_told_with_what_takes_most() {
+        let sizes = |rules| [("IPv4 sources", MEMORY_BUDGET - (1 << 20)), ("rules", rules)];
+        assert_eq!(within_budget(&sizes(1 << 20)), Ok(()));
+        assert_eq!(
+            within_budget(&sizes(2 << 20)).unwrap_err().to_string(),
+            "the tables of this policy would take 257 MiB, more than the 256 MiB that a policy may take; most of it is for \
+             IPv4 sources: join neighbouring addresses to shorter prefixes"
+        );
+    }
+
+    /// Why the tables of these rules can't be made.
+    fn refusal(rules: impl Iterator<Item = String>) -> String {
+        let rules: Vec<String> = rules.collect();
+        let policy = file::parse(&format!("acl.rules = '''\n{}'''", rules.join("\n"))).unwrap();
+        let interface = Interface { mac: [2; 6], addresses: Vec::new(), broadcasts: Vec::new() };
+        let slots = Slots::assign(&policy, &Slots::default()).unwrap();
+        Tables::compile(&policy, &interface, &slots).map(|tables| tables.sizes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn too_many_combinations_are_told_with_the_rules_that_make_them() {
+        // Each rule is about another bit of the address and another type, so that all combinations differ.
+        let rules = (0..15).map(|bit| {
+            let mask = Ipv4Addr::from_bits(0x7fff & !(1 << bit));
+            format!("deny icmp4 any 10.0.0.0 {mask} {}", 44 + bit)
+        });
+        assert_eq!(
+            refusal(rules),
+            "the 15 rules that tell apart most sources and destinations (rule 10, rule 20, rule 30, rule 40, rule 50, ...) make \
+             more combinations than a policy may have; put addresses that are treated alike into a set, and name the set in one rule"
+        );
+    }
+
+    #[test]
+    fn too_many_scattered_bits_are_told_before_they_take_memory() {
+        let rules = (0..17).map(|number| format!("deny icmp4 10.{number}.0.0 170.170.170.170 any"));
+        assert_eq!(
+            refusal(rules),
+            "the wildcard masks of the policy (rule 10, rule 20, rule 30, rule 40, rule 50, ...) stand for more than a million \
+             prefixes; let fewer bits before a zero be ones, or put the prefixes that are meant into a set"
+        );
+    }
+
+    #[test]
+    fn too_many_kinds_of_messages_are_told() {
+        let with = |bit: u8| {
+            let numbers = (0..=u8::MAX).filter(|number| number & 1 << bit != 0);
+            format!("{{{}}}", numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(","))
+        };
+        let rules = (0..8).flat_map(|bit| {
+            let with = with(bit);
+            [format!("permit icmp4 any any {with}"), format!("permit icmp4 any any 0-255 {with}")]
+        });
+        let text = refusal(rules);
+        assert!(text.starts_with("the rules tell apart ") && text.contains(" kinds of messages"), "{text}");
+        assert!(text.ends_with("by type and code, more than a policy may; use ranges"), "{text}");
     }
 }

@@ -424,6 +424,21 @@ fn warns_of_redirects_that_a_rule_does_not_reach() {
 }
 
 #[test]
+fn warns_of_messages_that_a_monitor_does_not_count() {
+    let all = warnings("acl.rules = 'deny icmp4 any any packet-too-big monitor'");
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert!(
+        all[0].starts_with(
+            "rule 10 (deny icmp4 any any packet-too-big monitor) does not reach ICMP type 3 code 4, which the guard lets through"
+        ),
+        "{all:?}"
+    );
+    for rule in ["deny icmp4 any any packet-too-big monitor force", "deny icmp any any monitor"] {
+        assert!(warnings(&format!("acl.rules = '{rule}'")).is_empty(), "{rule}");
+    }
+}
+
+#[test]
 fn warns_of_rules_that_never_match() {
     let rules =
         |rules: &str| warnings(&format!("[sets]\na = [\"10.0.0.0/8\"]\n[acl]\nrules = '''\n{rules}\n'''"));
