@@ -31,7 +31,7 @@ impl Loaded {
     pub fn new(tables: &Tables) -> Self {
         let object = fs::read(icmpctl::object()).unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
-        let program = match Program::load(&object, tables, &[], log.path()) {
+        let program = match Program::load(&object, tables, &[], None, log.path()) {
             Ok(program) => program,
             Err(error) => {
                 // The verifier says last what it refuses.

@@ -94,8 +94,10 @@ impl<'a> Change<'a> {
         let mut kept = pins.kept()?;
         // A policy with more buckets, or fewer, begins with full ones.
         let fit = !kept.is_empty() && pins.fit(new.tables.config.bucket_mask + 1)?;
+        let secret = kept.iter().find(|(name, _)| *name == BUCKETS).map(|(_, pin)| pin.clone());
         kept.retain(|(name, _)| fit || *name != BUCKETS);
-        let mut program = Program::load(new.object, new.tables, &kept, &files.verifier_log)?;
+        let mut program =
+            Program::load(new.object, new.tables, &kept, secret.as_deref(), &files.verifier_log)?;
         let id = program.id()?;
         let replaced = (|| {
             state.write(id, new.generation, new.snapshot)?;

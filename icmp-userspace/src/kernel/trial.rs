@@ -57,18 +57,20 @@ impl Change<'_> {
     /// A second instance of what is in place. `tables` are those of its policy; in what it differs nevertheless is told.
     pub fn trial(&self, object: &[u8], tables: &Tables) -> Result<(Trial, Option<Difference>), Error> {
         let running = self.must_run()?.program;
-        let mut program = Program::load(object, tables, &[], &self.site.files.verifier_log)?;
+        let kept = self.site.pins.kept()?;
+        let secret = kept.iter().find(|(name, _)| *name == BUCKETS).map(|(_, pin)| pin.as_path());
+        let mut program = Program::load(object, tables, &[], secret, &self.site.files.verifier_log)?;
         let (mut buckets, mut bans) = (Vec::new(), Vec::new());
-        for (name, pin) in self.site.pins.kept()? {
+        for (name, pin) in kept.iter().map(|(name, pin)| (*name, pin)) {
             let doing = || format!("copying {}", pin.display());
             let copied = if name == BUCKETS {
-                MapData::from_pin(&pin).and_then(lines).map(|lines| buckets = lines)
+                MapData::from_pin(pin).and_then(lines).map(|lines| buckets = lines)
             } else if name == bans::BANS {
-                bans::lines(&pin).map(|lines| bans = lines)
+                bans::lines(pin).map(|lines| bans = lines)
             } else if let Some(family) =
                 Family::ALL.into_iter().find(|family| sets::MAPS[*family as usize] == name)
             {
-                sets::copy(family, &pin, program.open(name)?)
+                sets::copy(family, pin, program.open(name)?)
             } else {
                 Ok(())
             };
