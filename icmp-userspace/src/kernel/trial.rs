@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, io, os::fd::AsFd as _};
 
 use aya::{
-    maps::{Array, Map, MapData, MapError, MapFd, MapInfo},
+    maps::{Array, Map, MapData, MapError, MapFd, MapInfo, MapType},
     programs::{TestRun as _, TestRunOptions, loaded_programs},
 };
 use icmp_common::{Family, bucket::CELLS, config::NextHop};
@@ -174,7 +174,9 @@ fn parts(program: u32) -> Result<Parts, Error> {
     for id in ids.unwrap_or_default() {
         let map = MapInfo::from_id(id).map_err(|error| io::Error::other(error.to_string())).doing(doing)?;
         let name = map.name_as_str().unwrap_or_default().to_owned();
-        if KEPT.iter().all(|kept| kept.name != name) {
+        // What a CPU has a value of its own of is no table.
+        let is_array = map.map_type().is_ok_and(|kind| kind == MapType::Array);
+        if is_array && KEPT.iter().all(|kept| kept.name != name) {
             tables.insert(name, map);
         }
     }

@@ -560,6 +560,50 @@ fn says_what_is_wrong_with_an_action() {
 }
 
 #[test]
+fn says_what_is_wrong_with_a_ban() {
+    let not_source = "a ban is for a source: the first rate has to be one per source | write per source behind it, or put such a rate \
+                      in front of the others";
+    assert_eq!(error("limit 1/s ban 1m after 1s icmp any any"), format!("1:11 {not_source}"));
+    assert_eq!(
+        error("limit 1/s per destination, 1/s per source ban 1m after 1s icmp any any"),
+        format!("1:43 {not_source}")
+    );
+    let how_long = "expected for how long, like ban 10m after 30s, found";
+    assert_eq!(
+        error("limit 1/s per source ban 1 after 1s icmp any any"),
+        format!("1:26 {how_long} 1 | expected a duration like 30s, 10m, 12h or 7d")
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 0s after 1s icmp any any"),
+        format!("1:26 {how_long} 0s | a duration of at least 1s is expected")
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 8d after 1s icmp any any"),
+        "1:26 8d is too long here | 7d is the most"
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 1m after 61m icmp any any"),
+        "1:35 61m is too long here | 1h is the most"
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 1m icmp any any"),
+        "1:29 expected after TIME: how long a source has to be over the rate, found icmp"
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 1m afer 1s icmp any any"),
+        "1:29 expected after TIME: how long a source has to be over the rate, found afer | did you mean after?"
+    );
+    for word in [",", "exceed"] {
+        assert_eq!(
+            error(&format!("limit 1/s per source ban 1m after 1s {word} pass icmp any any")),
+            format!(
+                "1:38 expected a protocol; `exceed` stands behind all rates, `ban` behind that, found {word}"
+            )
+        );
+    }
+}
+
+#[test]
 fn reports_all_errors() {
     let text = "pemit icmp any any\ndeny icmp any any echo\ndeny icmp any any vlan 0 ttl 9-3 log 7\n";
     assert_eq!(
