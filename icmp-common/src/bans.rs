@@ -148,7 +148,10 @@ pub fn ban<B: Bans>(line: &B, tag: u32, banned: Banned, end: Until, now: Until) 
     let cells = line.cells();
     for place in 0..CELLS {
         let found = cells.load(place);
-        if found >> 32 == tag as u64 && until(found).is_after(now) && line.banned(place).source == banned.source {
+        if found >> 32 == tag as u64
+            && until(found).is_after(now)
+            && line.banned(place).source == banned.source
+        {
             return end.0 <= until(found).0 || cells.exchange(place, found, cell(tag, end));
         }
     }

@@ -294,7 +294,8 @@ mod tests {
     fn what_goes_on_is_known_since_when() {
         const PAUSE: u64 = 1000 * PACE;
         let longest = lasting_span(PAUSE);
-        let close = |ticks: u64, expected: u64| assert!(ticks.abs_diff(expected) <= PACE, "{ticks} {expected}");
+        let close =
+            |ticks: u64, expected: u64| assert!(ticks.abs_diff(expected) <= PACE, "{ticks} {expected}");
         // Whatever the time, also where it comes round.
         for begin in [0, 5, PACE - 1, TIME_MASK - 500 * PACE, TIME_MASK, 3 << TIME_BITS] {
             let line = Line::default();
@@ -318,7 +319,12 @@ mod tests {
             assert_eq!(take(&line, tag, Ask { cost: u64::from(tag), span: 500 }, longest, 50), Taken::Yes);
         }
         assert!(lasts(&line, 9, PACE, longest, 50).evicting);
-        assert_eq!(line.iter().filter(|cell| cell.load(core::sync::atomic::Ordering::Relaxed) >> TIME_BITS == 1).count(), 0);
+        assert_eq!(
+            line.iter()
+                .filter(|cell| cell.load(core::sync::atomic::Ordering::Relaxed) >> TIME_BITS == 1)
+                .count(),
+            0
+        );
         assert!(!lasts(&line, 9, PACE, longest, 50).evicting);
     }
 

@@ -127,7 +127,8 @@ impl Penalty {
 
 /// Ticks of a second.
 const SECOND: u64 = 1_000_000_000 / TICK;
-const _: () = assert!(Penalty::MOST >> Penalty::BITS == 0 && Penalty::MOST_AFTER >> (32 - Penalty::BITS) == 0);
+const _: () =
+    assert!(Penalty::MOST >> Penalty::BITS == 0 && Penalty::MOST_AFTER >> (32 - Penalty::BITS) == 0);
 
 impl Rate {
     /// It is the last one of its limit.

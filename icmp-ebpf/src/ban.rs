@@ -70,9 +70,15 @@ pub(crate) fn is_over<S: State>(state: &mut S, rate: u32, family: Family, addres
     let now = state.now();
     let since = Until::from_nanoseconds(now.saturating_sub(ticks * TICK));
     // Rounded up, so that nobody comes out early.
-    let end = Until::from_nanoseconds(now + u64::from(penalty.seconds) * 1_000_000_000 + 1_000_000_000 / 16 - 1);
+    let end =
+        Until::from_nanoseconds(now + u64::from(penalty.seconds) * 1_000_000_000 + 1_000_000_000 / 16 - 1);
     let banned = Banned { source, since: since.0, over_slot };
-    state.put_ban(Place::new(source.address, source.seed(), secret), banned, end, Until::from_nanoseconds(now));
+    state.put_ban(
+        Place::new(source.address, source.seed(), secret),
+        banned,
+        end,
+        Until::from_nanoseconds(now),
+    );
 }
 
 /// The prefix of one of these lengths that an address lies in.

@@ -42,7 +42,7 @@ pub fn show(duration: Duration) -> String {
 pub fn exact(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
-    let (size, unit) = units.into_iter().find(|(size, _)| seconds % size == 0).unwrap_or((1, "s"));
+    let (size, unit) = units.into_iter().find(|(size, _)| seconds.is_multiple_of(*size)).unwrap_or((1, "s"));
     format!("{}{unit}", seconds / size)
 }
 
@@ -59,7 +59,9 @@ mod tests {
 
     #[test]
     fn exact_ones_are_understood_as_what_they_were() {
-        for (seconds, text) in [(1, "1s"), (90, "90s"), (600, "10m"), (5_400, "90m"), (7_200, "2h"), (172_800, "2d")] {
+        for (seconds, text) in
+            [(1, "1s"), (90, "90s"), (600, "10m"), (5_400, "90m"), (7_200, "2h"), (172_800, "2d")]
+        {
             let duration = Duration::from_secs(seconds);
             assert_eq!((exact(duration), parse(text)), (text.to_owned(), Ok(duration)));
         }

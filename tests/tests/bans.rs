@@ -167,7 +167,8 @@ fn c92_nobody_else_is_banned() {
 /// The prefix is banned that the rate counts by, but for what in it is our own.
 #[test]
 fn prefixes_are_banned() {
-    let text = policy("10/s burst 20 per source/24 ban 10m after 3s").replace("host 203.0.113.66", "203.0.113.0/24");
+    let text =
+        policy("10/s burst 20 per source/24 ban 10m after 3s").replace("host 203.0.113.66", "203.0.113.0/24");
     let text = text.replace("host 192.0.2.4", "host 2001:db8::4");
     let tables = with_secret(&text);
     let mut host = Host::new(&tables);
@@ -184,11 +185,33 @@ fn prefixes_are_banned() {
     assert_eq!(host.reason(&from6(8, 9)), Reason::Echo);
 }
 
+/// Several limits that ban prefixes of different lengths, and for different times.
+#[test]
+fn each_rule_bans_by_its_own_length() {
+    let limits =
+        "10/s per source/28 ban 1m after 1s icmp4 any any echo-reply\nlimit 10/s per source ban 1h after 2s";
+    let tables = banning(limits);
+    let mut host = Host::new(&tables);
+    let mut reply = Ping4 { icmp_type: 0, ..Ping4::default() };
+    reply.ip.source = [203, 0, 113, 17];
+    assert_within(host.flood(&reply.frame(), 4_000), 1_000, 1_600);
+    assert_within(host.flood(&from4([203, 0, 113, 40]), 4_000), 2_000, 2_600);
+    let denied = |host: &mut Host<'_>, last| host.reason(&from4([203, 0, 113, last])) == Reason::Denied;
+    assert!(
+        denied(&mut host, 30) && denied(&mut host, 40) && !denied(&mut host, 41) && !denied(&mut host, 32)
+    );
+    host.wait(60_000);
+    assert!(!denied(&mut host, 30) && denied(&mut host, 40));
+    host.wait(3_600_000);
+    assert!(!denied(&mut host, 40));
+}
+
 #[test]
 fn there_are_only_so_many_bans() {
     let tables = banning("1/s burst 1 per source ban 10m after 1s");
     let mut host = Host::new(&tables);
-    let frames: Vec<_> = (0..16_384_u16).map(|number| from4([10, 1, (number >> 8) as u8, number as u8])).collect();
+    let frames: Vec<_> =
+        (0..16_384_u16).map(|number| from4([10, 1, (number >> 8) as u8, number as u8])).collect();
     let mut denied = BTreeSet::new();
     for _ in 0..5 {
         for (number, frame) in frames.iter().enumerate() {
@@ -296,7 +319,8 @@ fn real_floods_are_banned() {
     let begin = Instant::now();
     thread::scope(|scope| {
         scope.spawn(|| flood(&lab));
-        scope.spawn(|| assert_eq!(ping(&lab.client, &format!("-q -c 200 -I {EXEMPT} {SERVER4}")), (200, 200)));
+        scope
+            .spawn(|| assert_eq!(ping(&lab.client, &format!("-q -c 200 -I {EXEMPT} {SERVER4}")), (200, 200)));
         for _ in 0..4 {
             assert!(is_answered(&lab, INNOCENT));
             thread::sleep(Duration::from_millis(300));

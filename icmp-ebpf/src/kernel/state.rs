@@ -29,8 +29,8 @@ use icmp_common::{
 use super::{
     frame::hidden,
     maps::{
-        BANS, BUCKETS, Bans, Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, HOSTS, KINDS, PURSES, RULES,
-        SRC4_ROOT, TABLES,
+        BANS, BUCKETS, Bans, Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, HOSTS, KINDS, PURSES,
+        RULES, SRC4_ROOT, TABLES,
     },
 };
 use crate::{Facts, NextHop, Route, Side, State, ban, classify::settle, limit::takes};

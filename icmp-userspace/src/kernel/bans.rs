@@ -123,7 +123,10 @@ fn amend(pins: &Pins, mut change: impl FnMut(&mut u64, &mut Banned)) -> Result<(
 /// Hands each line to a function, with what writes it back.
 fn each_line(
     pins: &Pins,
-    mut function: impl FnMut(&mut BanLine, &mut dyn FnMut(BanLine) -> Result<(), MapError>) -> Result<(), MapError>,
+    mut function: impl FnMut(
+        &mut BanLine,
+        &mut dyn FnMut(BanLine) -> Result<(), MapError>,
+    ) -> Result<(), MapError>,
 ) -> Result<(), Error> {
     let Some(pin) = pins.map(BANS) else { return Ok(()) };
     let mut all = || -> Result<(), MapError> {

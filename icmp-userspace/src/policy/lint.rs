@@ -11,7 +11,8 @@ use icmp_common::Family;
 use super::{
     Policy,
     acl::{
-        Action, Address, BANNED, Ban, DefaultAction, KindRange, Kinds, Limit, Options, Origin, Per, Rate, Rule, Unit,
+        Action, Address, BANNED, Ban, DefaultAction, KindRange, Kinds, Limit, Options, Origin, Per, Rate,
+        Rule, Unit,
     },
     compile::limits::{self, Unfit},
     diagnostic::Diagnostic,

@@ -666,7 +666,9 @@ fn time(words: &mut Words<'_>, what: &str, most: u32) -> Result<Duration, Diagno
     let most = Duration::from_secs(most.into());
     if time > most {
         let message = format!("{} is too long here", word.shown());
-        return Err(Diagnostic::new(word.span, message).with_help(format!("{} is the most", duration::exact(most))));
+        return Err(
+            Diagnostic::new(word.span, message).with_help(format!("{} is the most", duration::exact(most)))
+        );
     }
     Ok(time)
 }

@@ -111,7 +111,9 @@ pub enum TooLarge {
     )]
     Rates,
     /// Lengths of prefixes that are banned.
-    #[error("the limits ban prefixes of more than {MAX_BAN_LENGTHS} different lengths; give their `per source/LEN` the same LEN")]
+    #[error(
+        "the limits ban prefixes of more than {MAX_BAN_LENGTHS} different lengths; give their `per source/LEN` the same LEN"
+    )]
     BanLengths,
     /// Rules with options that may all apply to one packet.
     #[error(

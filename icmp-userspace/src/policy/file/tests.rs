@@ -266,14 +266,18 @@ fn reports_errors_in_limits() {
 /// A policy with a rule, served prefixes and sets, whose second line are the rules.
 fn banning(sets: &str, rules: &str) -> String {
     let rules = rules.replace('|', "\\n");
-    format!("sets = {{ {sets} }}\nacl.rules = \"{rules}\"\nrespond.to = [\"own\", \"198.51.100.0/25\", \"2001:db8:53::1\"]\n")
+    format!(
+        "sets = {{ {sets} }}\nacl.rules = \"{rules}\"\nrespond.to = [\"own\", \"198.51.100.0/25\", \"2001:db8:53::1\"]\n"
+    )
 }
 
 const BANNED: &str = "banned = { dynamic = true }, few = ['203.0.113.64/26']";
 
 #[test]
 fn reports_bans_that_cannot_be() {
-    let limit = |length: &str, source: &str| format!("limit 1/s per source{length} ban 1m after 1s icmp {source} any");
+    let limit = |length: &str, source: &str| {
+        format!("limit 1/s per source{length} ban 1m after 1s icmp {source} any")
+    };
     let any = |length: &str| limit(length, "any");
     let denied = "deny icmp set:banned any|";
     for (sets, rules, message) in [
@@ -284,11 +288,7 @@ fn reports_bans_that_cannot_be() {
         ),
         ("", any(""), "= write banned = { dynamic = true } in [sets]"),
         ("banned = ['192.0.2.1']", any(""), "bans into the set banned, which is not dynamic"),
-        (
-            BANNED,
-            any("/24"),
-            "would ban 198.51.100.0/24, and in it 198.51.100.0/25, which is served",
-        ),
+        (BANNED, any("/24"), "would ban 198.51.100.0/24, and in it 198.51.100.0/25, which is served"),
         (BANNED, any("/24"), "= write per source/25"),
         (BANNED, any("/48"), "would ban 2001:db8:53::/48, and in it 2001:db8:53::1, which is served"),
         (BANNED, any("/48"), "= write per source/64"),
@@ -333,7 +333,9 @@ fn warns_of_bans_without_effect() {
     for rules in [limit.to_owned(), format!("{limit}|deny icmp set:banned any")] {
         assert_eq!(first(&rules), format!("{called}{nobody_asks}"));
     }
-    for useless in ["permit icmp set:banned any", "deny icmp any set:banned", "deny icmp set:banned any monitor"] {
+    for useless in
+        ["permit icmp set:banned any", "deny icmp any set:banned", "deny icmp set:banned any monitor"]
+    {
         assert!(first(&format!("{useless}|{limit}")).contains(nobody_asks), "{useless}");
     }
     assert_eq!(
@@ -355,12 +357,16 @@ fn bans_are_of_so_many_lengths() {
         slots::Slots,
     };
     let compiled = |lengths: std::ops::Range<u8>| {
-        let rules = lengths
-            .map(|length| format!("limit 1/s per source/{length} ban 1m after 1s icmp4 any host 203.0.113.{length}|"));
-        let policy = parse(&banning(BANNED, &rules.collect::<String>()).replace("198.51.100.0/25", "198.51.0.0/16")).unwrap();
+        let rules = lengths.map(|length| {
+            format!("limit 1/s per source/{length} ban 1m after 1s icmp4 any host 203.0.113.{length}|")
+        });
+        let policy =
+            parse(&banning(BANNED, &rules.collect::<String>()).replace("198.51.100.0/25", "198.51.0.0/16"))
+                .unwrap();
         let interface = Interface { mac: [2; 6], addresses: Vec::new(), broadcasts: Vec::new() };
         let slots = Slots::assign(&policy, &Slots::default()).unwrap();
-        Tables::compile(&policy, &interface, &slots).map(|tables| tables.config.ban_lengths.map(|lengths| lengths.length4))
+        Tables::compile(&policy, &interface, &slots)
+            .map(|tables| tables.config.ban_lengths.map(|lengths| lengths.length4))
     };
     assert_eq!(compiled(20..24), Ok([20, 21, 22, 23]));
     assert_eq!(compiled(20..21), Ok([20, 0, 0, 0]));

@@ -156,7 +156,10 @@ fn prints_one_text_for_one_meaning() {
             "limit 1/s per source, 9/s exceed pass ban 3600s after 90s icmp any any",
             "limit 1/s per source, 9/s exceed pass ban 1h after 90s icmp any any",
         ),
-        ("limit 1/s per source ban 1d after 60s icmp any any", "limit 1/s per source ban 1d after 1m icmp any any"),
+        (
+            "limit 1/s per source ban 1d after 60s icmp any any",
+            "limit 1/s per source ban 1d after 1m icmp any any",
+        ),
         ("limit 1/s per source/32 icmp6 any any", "limit 1/s per source/32 icmp6 any any"),
         ("limit 1/s per source/64 icmp6 any any", "limit 1/s per source icmp6 any any"),
         (
