@@ -80,6 +80,46 @@ pub enum Taken {
     No,
 }
 
+/// How long something has gone on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lasting {
+    /// Ticks.
+    pub ticks: u64,
+    /// A bucket that was not full has given way to the cell that remembers it.
+    pub evicting: bool,
+}
+
+/// Ticks of a pace, by which cells that remember when something began count time: 34 milliseconds.
+const PACE: u64 = 1 << PACE_BITS;
+const PACE_BITS: u32 = 23;
+const PACE_MASK: u64 = TIME_MASK >> PACE_BITS;
+
+/// The span of a cell that remembers since when something goes on, until there is a pause of so many ticks.
+#[must_use]
+pub const fn lasting_span(pause: u64) -> u64 {
+    pause + 2 * PACE
+}
+
+/// Remembers that something goes on, in the cell with this tag, and says how long it has: since it began, or since the last pause of
+/// so many ticks (and two paces at most). `longest` is as in [`take`], and at least [`lasting_span`].
+///
+/// The cell is one among buckets: its time is when the pause will be over, in paces, and what that leaves free of the bits
+/// tells, in paces too, when it began. So it is one word, which no two CPUs can leave half of.
+#[inline(always)]
+#[must_use]
+pub fn lasts<L: Line>(line: &L, tag: u32, pause: u64, longest: u64, now: u64) -> Lasting {
+    let tag = (tag as u64) << TIME_BITS;
+    let Found { place, cell, is_same } = find(line, tag, longest, now);
+    let before = ahead(cell, now, longest);
+    let pace = now >> PACE_BITS & PACE_MASK;
+    let goes_on = is_same && before != 0;
+    let since = if goes_on { cell & PACE_MASK } else { pace };
+    let end = now.wrapping_add(pause + PACE) & TIME_MASK & !(PACE - 1);
+    // Whoever loses a race leaves it to others to remember.
+    let is_new = line.exchange(place, cell, tag | end | since) && !is_same;
+    Lasting { ticks: (pace.wrapping_sub(since) & PACE_MASK) << PACE_BITS, evicting: is_new && before != 0 }
+}
+
 /// Takes tokens out of the bucket with this tag (20 bits, not 0), if it has them. `longest` is the longest span of all buckets in the
 /// table: what is further ahead than that is long past. `now` is in ticks.
 ///
@@ -276,6 +316,53 @@ mod tests {
         // And nothing to one that has been forgotten.
         give_back(&line, 2, 100, LONGEST, 9);
         assert_eq!(taken(&line, 1, (0..50).map(|_| 9)), 0);
+    }
+
+    #[test]
+    fn what_goes_on_is_known_since_when() {
+        const PAUSE: u64 = 1000 * PACE;
+        let longest = lasting_span(PAUSE);
+        let close =
+            |ticks: u64, expected: u64| assert!(ticks.abs_diff(expected) <= PACE, "{ticks} {expected}");
+        // Whatever the time, also where it comes round.
+        for begin in [0, 5, PACE - 1, TIME_MASK - 500 * PACE, TIME_MASK, 3 << TIME_BITS] {
+            let line = Line::default();
+            let at = |time: u64| lasts(&line, 7, PAUSE, longest, begin + time);
+            assert_eq!(at(0).ticks, 0);
+            for time in (0..20).map(|number| number * PAUSE) {
+                close(at(time).ticks, time);
+            }
+            // Without a word for longer than the pause it begins again.
+            let again = 19 * PAUSE + longest + 1;
+            assert_eq!(at(again).ticks, 0);
+            close(at(again + PAUSE / 2).ticks, PAUSE / 2);
+        }
+    }
+
+    #[test]
+    fn what_goes_on_takes_the_place_of_the_fullest_bucket() {
+        let line = Line::default();
+        let longest = lasting_span(PACE);
+        for tag in 1..=8 {
+            assert_eq!(
+                take(
+                    &line,
+                    tag,
+                    Ask { cost: u64::from(tag), needed: u64::from(tag), span: 500 },
+                    longest,
+                    50
+                ),
+                Taken::Yes
+            );
+        }
+        assert!(lasts(&line, 9, PACE, longest, 50).evicting);
+        assert_eq!(
+            line.iter()
+                .filter(|cell| cell.load(core::sync::atomic::Ordering::Relaxed) >> TIME_BITS == 1)
+                .count(),
+            0
+        );
+        assert!(!lasts(&line, 9, PACE, longest, 50).evicting);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The settings of a loaded program: frozen read-only data, on which the kernel's verifier prunes branches.
 
-use crate::{ABI_VERSION, Plain, wire::ethernet::MacParts};
+use crate::{
+    ABI_VERSION, Plain,
+    bans::{BanLengths, MAX_BAN_LENGTHS},
+    wire::ethernet::MacParts,
+};
 
 /// Settings, written once before the program is loaded and never changed: new settings are a new program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +28,10 @@ pub struct Config {
     pub source4: u32,
     /// [`DYNAMIC_SOURCES`] and [`DYNAMIC_DESTINATIONS`], as far as rules depend on them.
     pub dynamic: u8,
+    /// The number of the dynamic set of those who are banned.
+    pub ban_set: u8,
     /// Zeros.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     /// The last byte of all tables at which a value may begin: 64 before their end, because none is longer.
     pub tables_last: u32,
     /// The byte at which the entries begin.
@@ -48,6 +54,8 @@ pub struct Config {
     pub evicted_slot: u32,
     /// Zeros.
     pub reserved2: u32,
+    /// Prefixes of which lengths can be banned; those that are used stand first.
+    pub ban_lengths: [BanLengths; MAX_BAN_LENGTHS],
     /// What the access list needs, by the number of the [`crate::Family`].
     pub acl: [AclConfig; 2],
 }
@@ -103,7 +111,7 @@ pub struct AclConfig {
 // SAFETY: integers and arrays of integers alone; the assertion below leaves no room for padding.
 unsafe impl Plain for Config {}
 
-const _: () = assert!(size_of::<Config>() == 184);
+const _: () = assert!(size_of::<Config>() == 280);
 
 impl AclConfig {
     /// No rules.
@@ -148,7 +156,8 @@ impl Config {
         source6: [0; 2],
         source4: 0,
         dynamic: 0,
-        reserved: [0; 3],
+        ban_set: 0,
+        reserved: [0; 2],
         tables_last: 0,
         entries: 0,
         tables6: [Table6Config { index: 0, ranges: 0, index_mask: 0, fallback_count: 0 }; 2],
@@ -160,6 +169,7 @@ impl Config {
         bucket_secret: [0; 2],
         evicted_slot: 0,
         reserved2: 0,
+        ban_lengths: [BanLengths::NONE; MAX_BAN_LENGTHS],
         acl: [AclConfig::NONE; 2],
     };
 }

@@ -8,7 +8,10 @@
 //! time, and kept in a purse of the CPU: so one bucket that all CPUs use is not one cache line that all CPUs write to. A purse that
 //! is needed for another bucket is emptied into its own first.
 
-use crate::{Plain, bucket::CELLS};
+use crate::{
+    Plain,
+    bucket::{CELLS, TICK},
+};
 
 /// Cells of the smallest and of the largest table of buckets.
 pub const FEWEST_BUCKETS: u32 = 1 << 10;
@@ -66,22 +69,78 @@ pub struct Rate {
     /// The slot, among those of rules, that counts what is over.
     pub over_slot: u32,
     /// [`Rate::LAST`] and so on.
-    pub flags: u32,
-    /// Zeros.
-    pub reserved: u32,
+    pub flags: u16,
+    /// Bits that are set in `mask4`.
+    pub length4: u8,
+    /// Bits that are set in `mask6`.
+    pub length6: u8,
+    /// A [`Penalty`] as its number; 0: nobody is banned.
+    pub ban: u32,
 }
+
+/// For how long who is over a rate is banned, and after what time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Penalty {
+    /// Seconds.
+    pub seconds: u32,
+    /// Seconds that he has to be over it.
+    pub after: u32,
+}
+
+impl Penalty {
+    /// Most seconds: a week.
+    pub const MOST: u32 = 7 * 86_400;
+    /// Most seconds after which: an hour.
+    pub const MOST_AFTER: u32 = 3_600;
+    /// Ticks without a packet over the rate after which nobody is over it any longer: five seconds.
+    const PAUSE: u64 = 5 * SECOND;
+    const BITS: u32 = 20;
+
+    /// As a number.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        self.after << Self::BITS | self.seconds
+    }
+
+    /// What a number stands for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        Self { seconds: number & ((1 << Self::BITS) - 1), after: number >> Self::BITS }
+    }
+
+    /// Ticks that he has to be over it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn after_ticks(self) -> u64 {
+        self.after as u64 * SECOND
+    }
+
+    /// Ticks without a packet over the rate that end the time for which he has been over it.
+    #[inline(always)]
+    #[must_use]
+    pub const fn pause(self) -> u64 {
+        let after = self.after_ticks();
+        if after < Self::PAUSE { after } else { Self::PAUSE }
+    }
+}
+
+/// Ticks of a second.
+const SECOND: u64 = 1_000_000_000 / TICK;
+const _: () =
+    assert!(Penalty::MOST >> Penalty::BITS == 0 && Penalty::MOST_AFTER >> (32 - Penalty::BITS) == 0);
 
 impl Rate {
     /// It is the last one of its limit.
-    pub const LAST: u32 = 1 << 0;
+    pub const LAST: u16 = 1 << 0;
     /// It counts by the destination, not by the source.
-    pub const DESTINATION: u32 = 1 << 1;
+    pub const DESTINATION: u16 = 1 << 1;
     /// It counts bytes of IP packets, not packets.
-    pub const BYTES: u32 = 1 << 2;
+    pub const BYTES: u16 = 1 << 2;
     /// What is over goes on as if it were not, once it is counted.
-    pub const PASS: u32 = 1 << 3;
+    pub const PASS: u16 = 1 << 3;
     /// Now half, now one and a half of the cost is taken, so that nobody learns from it how many others have asked.
-    pub const RANDOM: u32 = 1 << 4;
+    pub const RANDOM: u16 = 1 << 4;
 
     /// Ticks that bring a packet of this length.
     #[inline(always)]
@@ -97,7 +156,7 @@ impl Rate {
     /// Whether a flag is set.
     #[inline(always)]
     #[must_use]
-    pub const fn is(&self, flag: u32) -> bool {
+    pub const fn is(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 }

@@ -22,7 +22,7 @@ use icmp_common::{
 };
 
 use crate::{
-    Frame, Side, State,
+    Frame, Side, State, ban,
     parse::{Message, UNTAGGED},
     unlikely,
 };
@@ -44,8 +44,16 @@ pub(crate) trait Classifiable: Wire {
     fn packet_length(&self) -> usize;
     /// The key of the bucket that it takes from by a rate.
     fn limit_key(&self, rate: &Rate) -> [u64; 2];
+    /// Its source or its destination, as words in memory order; an IPv4 address in the lower half of the first one.
+    fn address(&self, side: Side) -> [u64; 2];
     /// What dynamic sets its source or its destination is in, or was.
     fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership>;
+}
+
+/// By which address a rate counts.
+#[inline(always)]
+const fn side_of(rate: &Rate) -> Side {
+    if rate.is(Rate::DESTINATION) { Side::Destination } else { Side::Source }
 }
 
 /// What the rules say about a packet, and what its destination is, if they had to look.
@@ -178,16 +186,26 @@ fn facts<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize) 
     let dynamic = state.setting(|config| &config.dynamic);
     let mut sets = 0;
     if dynamic & DYNAMIC_SOURCES != 0 {
-        sets = frame.read::<Ip>(at)?.membership(state, Side::Source).map_or(0, |sets| members(state, sets));
+        sets = sets_of::<Ip, F, S>(frame, state, at, Side::Source)?;
     }
     if dynamic & DYNAMIC_DESTINATIONS != 0 {
-        let destination = frame.read::<Ip>(at)?.membership(state, Side::Destination);
-        sets |= destination.map_or(0, |sets| members(state, sets)) << DYNAMIC_SETS;
+        sets |= sets_of::<Ip, F, S>(frame, state, at, Side::Destination)? << DYNAMIC_SETS;
     }
     Some(Facts { packet, sets })
 }
 
 const NO_VLAN: u16 = 4096;
+
+/// Bit n: the source or the destination is in the dynamic set n.
+#[inline(always)]
+fn sets_of<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize, side: Side) -> Option<u64> {
+    let mut sets = frame.read::<Ip>(at)?.membership(state, side).map_or(0, |sets| members(state, sets));
+    if ban::are_there(state) {
+        let is_banned = state.is_banned(Ip::FAMILY, frame.read::<Ip>(at)?.address(side));
+        sets |= u64::from(is_banned) << (state.setting(|config| &config.ban_set) & (DYNAMIC_SETS as u8 - 1));
+    }
+    Some(sets)
+}
 
 /// Bit n: still a member of the set n. By arithmetic, as [`satisfies`].
 #[inline(always)]
@@ -376,8 +394,14 @@ impl Classifiable for Ipv4 {
 
     #[inline(always)]
     fn limit_key(&self, rate: &Rate) -> [u64; 2] {
-        let address = if rate.is(Rate::DESTINATION) { self.destination } else { self.source };
-        [u64::from(u32::from_ne_bytes(address) & rate.mask4), 0]
+        let [address, _] = self.address(side_of(rate));
+        [address & u64::from(rate.mask4), 0]
+    }
+
+    #[inline(always)]
+    fn address(&self, side: Side) -> [u64; 2] {
+        let address = if side == Side::Source { self.source } else { self.destination };
+        [u32::from_ne_bytes(address).into(), 0]
     }
 
     #[inline(always)]
@@ -416,8 +440,13 @@ impl Classifiable for Ipv6 {
 
     #[inline(always)]
     fn limit_key(&self, rate: &Rate) -> [u64; 2] {
-        let [high, low] = words(if rate.is(Rate::DESTINATION) { self.destination } else { self.source });
+        let [high, low] = self.address(side_of(rate));
         [high & rate.mask6[0], low & rate.mask6[1]]
+    }
+
+    #[inline(always)]
+    fn address(&self, side: Side) -> [u64; 2] {
+        words(if side == Side::Source { self.source } else { self.destination })
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 mod answer;
+mod ban;
 mod classify;
 mod count;
 mod frame;

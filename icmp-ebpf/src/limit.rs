@@ -9,7 +9,7 @@ use icmp_common::{
     limits::{MAX_RATES, Purse, Rate, most_of_random},
 };
 
-use crate::{Frame, State, classify::Classifiable};
+use crate::{Frame, Side, State, ban, classify::Classifiable};
 
 /// Whether a packet whose IP header begins at `at` is within a limit; `first` is the number of its first rate.
 #[inline(always)]
@@ -22,9 +22,15 @@ pub(crate) fn is_within<Ip: Classifiable, F: Frame, S: State>(
     for number in first..first + MAX_RATES {
         let place = state.setting(|config| &config.rates) + number * size_of::<Rate>() as u32;
         let (Some(rate), Some(ip)) = (state.table::<Rate>(place), frame.read::<Ip>(at)) else { return true };
-        let (key, flags, over_slot) = (ip.limit_key(rate), rate.flags, rate.over_slot);
+        let (key, flags, over_slot, bans) = (ip.limit_key(rate), rate.flags, rate.over_slot, rate.ban != 0);
         if !state.takes(place, key, ip.packet_length() as u32) {
             state.count_rule(over_slot);
+            if ban::are_there(state)
+                && bans
+                && let Some(ip) = frame.read::<Ip>(at)
+            {
+                state.is_over(place, Ip::FAMILY, ip.address(Side::Source));
+            }
             return flags & Rate::PASS != 0;
         }
         if flags & Rate::LAST != 0 {
@@ -45,9 +51,7 @@ pub(crate) fn takes<S: State>(state: &mut S, rate: u32, key: [u64; 2], length: u
 /// Takes what a packet costs, in ticks, out of the bucket with this key, or out of the purse that holds some of its tokens.
 #[inline(always)]
 fn takes_cost<S: State>(state: &mut S, rate: &Rate, key: [u64; 2], cost: u64) -> bool {
-    let secret =
-        [state.setting(|config| &config.bucket_secret[0]), state.setting(|config| &config.bucket_secret[1])];
-    let place = Place::new(key, rate.seed, secret);
+    let place = Place::new(key, rate.seed, secret(state));
     if rate.quantum == 0 {
         return takes_at_once(state, rate, place, cost);
     }
@@ -88,4 +92,10 @@ fn takes_at_once<S: State>(state: &mut S, rate: &Rate, place: Place, cost: u64) 
         }
         Taken::No => false,
     }
+}
+
+/// By which keys are hashed.
+#[inline(always)]
+pub(crate) fn secret<S: State>(state: &S) -> [u64; 2] {
+    [state.setting(|config| &config.bucket_secret[0]), state.setting(|config| &config.bucket_secret[1])]
 }

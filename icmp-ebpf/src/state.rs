@@ -2,16 +2,18 @@
 
 use icmp_common::{
     Family, Plain,
-    bucket::{Ask, Place, Taken},
+    bans::{Banned, Source},
+    bucket::{Ask, Lasting, Place, Taken},
     config::Config,
     counters::Slot,
-    dynamic::Membership,
+    dynamic::{Membership, Until},
     limits::Purse,
     tables::Decision,
     wire::{ethernet::MacParts, ipv6::Halves},
 };
 
 use crate::{
+    ban,
     classify::{Facts, settle},
     limit::takes,
 };
@@ -64,6 +66,28 @@ pub trait State {
     fn give_back(&mut self, place: Place, credit: u64);
     /// The purse of this CPU that may hold tokens of a bucket; see [`icmp_common::limits`].
     fn purse(&mut self, place: Place) -> Option<&mut Purse>;
+    /// How long something has gone on that is remembered in the place of a bucket; see [`icmp_common::bucket::lasts`].
+    fn lasts(&mut self, place: Place, pause: u64) -> Lasting;
+
+    /// Whether an address, as words in memory order, is banned.
+    fn is_banned(&self, family: Family, address: [u64; 2]) -> bool
+    where
+        Self: Sized,
+    {
+        ban::is_banned(self, family, address)
+    }
+    /// Remembers that an address is over the rate that begins at a byte of the tables.
+    fn is_over(&mut self, rate: u32, family: Family, address: [u64; 2])
+    where
+        Self: Sized,
+    {
+        ban::is_over(self, rate, family, address);
+    }
+    /// Whether there is a ban of this prefix; see [`icmp_common::bans`].
+    fn holds_ban(&self, place: Place, source: &Source, now: Until) -> bool;
+    /// Bans, if there is room.
+    fn put_ban(&mut self, place: Place, banned: Banned, end: Until, now: Until);
+
     /// A number that nobody can foresee.
     fn random(&mut self) -> u32;
 

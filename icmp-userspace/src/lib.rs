@@ -3,6 +3,7 @@
 //!
 //! Dependencies point one way: `policy` knows no kernel, `kernel` knows no text, and none of them prints.
 
+pub mod duration;
 pub mod explain;
 pub mod kernel;
 pub mod observe;

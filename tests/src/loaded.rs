@@ -34,7 +34,7 @@ impl Loaded {
     pub fn new(tables: &Tables) -> Self {
         let object = fs::read(icmpctl::object()).unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
-        let program = match Program::load(&object, tables, &[], log.path()) {
+        let program = match Program::load(&object, tables, &[], None, log.path()) {
             Ok(program) => program,
             Err(error) => {
                 // The verifier says last what it refuses.
@@ -75,11 +75,8 @@ impl Loaded {
             for _ in 0..threads {
                 scope.spawn(move || {
                     while begin.elapsed() < time {
-                        let options = TestRunOptions {
-                            data_in: Some(frame),
-                            repeat: 1 << 18,
-                            ..TestRunOptions::new()
-                        };
+                        let options =
+                            TestRunOptions { data_in: Some(frame), repeat: 1 << 18, ..TestRunOptions::new() };
                         let _ = program.test_run(options).unwrap();
                     }
                 });

@@ -353,7 +353,10 @@ fn c89_old_time_gains_nothing() {
                 passed += u64::from(takes(now - late));
                 now += 1_000_000 / TICK;
             }
-            assert!(passed <= span / cost + (now - begin) / cost + 1, "{passed} at {rate}, {late} ticks late");
+            assert!(
+                passed <= span / cost + (now - begin) / cost + 1,
+                "{passed} at {rate}, {late} ticks late"
+            );
         }
     }
 }
@@ -569,7 +572,10 @@ fn threads_share(threads: usize, rate: &str, tags: &[u32]) {
     });
     let most = (span + end.as_nanos() as u64 / TICK) / cost;
     for passed in passed.iter().map(|passed| passed.load(Ordering::Relaxed)) {
-        assert!((most * 98 / 100..=most + 1).contains(&passed), "{passed} of {most} by {threads} threads at {rate}");
+        assert!(
+            (most * 98 / 100..=most + 1).contains(&passed),
+            "{passed} of {most} by {threads} threads at {rate}"
+        );
     }
 }
 

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs, mem::offset_of, process::Command};
 
 use aya_obj::{Map, Object};
 use icmp_common::{
+    bans::{BanLengths, BanLine},
     config::{AclConfig, Config, Table6Config},
     counters::{Counters, RuleCounters},
     dynamic::Membership,
@@ -36,7 +37,7 @@ fn libbpf_loads_the_object() {
     assert_eq!((program["name"].as_str(), program["type"].as_str()), (Some("icmpctl"), Some("xdp")));
     assert_eq!(program["gpl_compatible"], true);
     assert!(program["btf_id"].as_u64().is_some(), "{program}");
-    assert_eq!(program["map_ids"].as_array().map(Vec::len), Some(8), "{program}");
+    assert_eq!(program["map_ids"].as_array().map(Vec::len), Some(9), "{program}");
 }
 
 /// The values of its maps are as large as the structures that user space fills them with.
@@ -55,6 +56,7 @@ fn maps_have_the_sizes_of_the_shared_structures() {
         ("DYNAMIC4", (8, size_of::<Membership>())),
         ("DYNAMIC6", (20, size_of::<Membership>())),
         ("BUCKETS", (4, size_of::<Line>())),
+        ("BANS", (4, size_of::<BanLine>())),
         ("PURSES", (4, size_of::<Purses>())),
         (
             ".rodata",
@@ -102,6 +104,7 @@ fn shared_structures_have_the_same_layout_in_btf() {
             source6,
             source4,
             dynamic,
+            ban_set,
             reserved,
             tables_last,
             entries,
@@ -114,6 +117,7 @@ fn shared_structures_have_the_same_layout_in_btf() {
             bucket_secret,
             evicted_slot,
             reserved2,
+            ban_lengths,
             acl
         }
     );
@@ -133,6 +137,7 @@ fn shared_structures_have_the_same_layout_in_btf() {
         }
     );
     same_layout!(&btf, Table6Config { index, ranges, index_mask, fallback_count });
+    same_layout!(&btf, BanLengths { mask6, mask4, length4, length6, reserved });
     same_layout!(&btf, Hosts { v6, v4, class6, class4 });
     same_layout!(&btf, Membership { until });
     same_layout!(&btf, RuleCounters { packets });

@@ -196,7 +196,8 @@ fn a_thousand_swaps(prefixes: usize) {
     let object = fs::read(icmpctl::object()).unwrap();
     let kept: Vec<_> = KEPT.iter().map(|map| (map.name, lab.pins().join(map.pin))).collect();
     let log = lab.files.path().join("verifier.log");
-    let load = |policy: &String| Program::load(&object, &tables(policy), &kept, &log).unwrap();
+    let secret = kept.iter().find(|(name, _)| *name == "BUCKETS").map(|(_, pin)| pin.as_path());
+    let load = |policy: &String| Program::load(&object, &tables(policy), &kept, secret, &log).unwrap();
     let mut programs: Vec<_> = policies.iter().map(load).collect();
     let link = XdpLink::open(&lab.pins().join("link")).unwrap();
     account(&lab, || {

@@ -11,6 +11,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use icmp_common::{
+    bans::{BAN_LINES, Banned},
     bucket::CELLS,
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
@@ -56,6 +57,9 @@ pub static DYNAMIC6: LpmTrie<[u8; 16], Membership, { DYNAMIC_ENTRIES as usize }>
 /// Token buckets; the loader sets their number. [`icmp_common::limits`] has the layout.
 #[btf_map]
 pub static BUCKETS: Array<Buckets, 2, { BPF_F_MMAPABLE as usize }> = Array::new();
+/// Who is banned; [`icmp_common::bans`] has the layout.
+#[btf_map]
+pub static BANS: Array<Bans, { BAN_LINES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
 /// Tokens that this CPU has taken already. Not pinned: a new program begins without.
 #[btf_map]
 pub static PURSES: PerCpuArray<Purses, 1> = PerCpuArray::new();
@@ -63,3 +67,12 @@ pub static PURSES: PerCpuArray<Purses, 1> = PerCpuArray::new();
 /// A line of token buckets. All CPUs change it at once.
 #[repr(C)]
 pub struct Buckets(pub [UnsafeCell<u64>; CELLS]);
+
+/// A line of bans. All CPUs change it at once.
+#[repr(C)]
+pub struct Bans {
+    /// The cells.
+    pub cells: Buckets,
+    /// Who is banned in each.
+    pub banned: [UnsafeCell<Banned>; CELLS],
+}

@@ -12,10 +12,11 @@ use aya_ebpf::{
 };
 use icmp_common::{
     Family, Plain,
-    bucket::{self, Ask, Line, Place, Taken},
+    bans::{self, BAN_LINES, Banned, Source},
+    bucket::{self, Ask, CELLS, Lasting, Line, Place, Taken},
     config::Config,
     counters::{RULE_CHUNK, Slot},
-    dynamic::Membership,
+    dynamic::{Membership, Until},
     limits::{self, Purse},
     tables::{CACHE_LINE, Decision, HOST_SLOTS, Hosts, Kinds, Root4},
     wire::{
@@ -28,11 +29,11 @@ use icmp_common::{
 use super::{
     frame::hidden,
     maps::{
-        BUCKETS, Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, HOSTS, KINDS, PURSES, RULES,
-        SRC4_ROOT, TABLES,
+        BANS, BUCKETS, Bans, Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, HOSTS, KINDS, PURSES,
+        RULES, SRC4_ROOT, TABLES,
     },
 };
-use crate::{Facts, NextHop, Route, Side, State, classify::settle, limit::takes};
+use crate::{Facts, NextHop, Route, Side, State, ban, classify::settle, limit::takes};
 
 /// The program's maps, and the context that helpers want.
 pub struct Maps {
@@ -191,6 +192,37 @@ impl State for Maps {
     }
 
     #[inline(always)]
+    fn lasts(&mut self, place: Place, pause: u64) -> Lasting {
+        match self.buckets(place) {
+            Some(line) => bucket::lasts(line, place.tag, pause, self.longest_span(), self.ticks()),
+            None => Lasting { ticks: 0, evicting: false },
+        }
+    }
+
+    #[inline(always)]
+    fn is_banned(&self, family: Family, [high, low]: [u64; 2]) -> bool {
+        icmpctl_is_banned(family as u32, high, low) != 0
+    }
+
+    #[inline(always)]
+    fn is_over(&mut self, rate: u32, family: Family, [high, low]: [u64; 2]) {
+        icmpctl_is_over(rate, family as u32, high, low);
+    }
+
+    #[inline(always)]
+    fn holds_ban(&self, place: Place, source: &Source, now: Until) -> bool {
+        let line = BANS.get(place.line & (BAN_LINES - 1));
+        line.is_some_and(|line| bans::is_banned(line, place.tag, source, now))
+    }
+
+    #[inline(always)]
+    fn put_ban(&mut self, place: Place, banned: Banned, end: Until, now: Until) {
+        if let Some(line) = BANS.get(place.line & (BAN_LINES - 1)) {
+            bans::ban(line, place.tag, banned, end, now);
+        }
+    }
+
+    #[inline(always)]
     fn purse(&mut self, place: Place) -> Option<&mut Purse> {
         let purses = PURSES.get_ptr_mut(0)?;
         // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
@@ -245,6 +277,45 @@ extern "C" fn icmpctl_settle(decision: u64, packet: u64, sets: u64) -> u64 {
 #[inline(never)]
 extern "C" fn icmpctl_takes(rate: u32, high: u64, low: u64, length: u32) -> u32 {
     takes(&mut Maps::new(ptr::null_mut()), rate, [high, low], length).into()
+}
+
+/// [`State::is_banned`], a function of its own for the same reason; 1 if so.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_is_banned(family: u32, high: u64, low: u64) -> u32 {
+    ban::is_banned(&Maps::new(ptr::null_mut()), family_of(family), [high, low]).into()
+}
+
+/// [`State::is_over`], a function of its own for the same reason. It returns a number because the verifier wants one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_is_over(rate: u32, family: u32, high: u64, low: u64) -> u32 {
+    ban::is_over(&mut Maps::new(ptr::null_mut()), rate, family_of(family), [high, low]);
+    0
+}
+
+#[inline(always)]
+const fn family_of(number: u32) -> Family {
+    if number == Family::Ipv4 as u32 { Family::Ipv4 } else { Family::Ipv6 }
+}
+
+impl bans::Bans for Bans {
+    #[inline(always)]
+    fn cells(&self) -> &impl Line {
+        &self.cells
+    }
+
+    #[inline(always)]
+    fn banned(&self, cell: usize) -> Banned {
+        // SAFETY: a cell of the line; volatile, because other CPUs may change it at any time.
+        unsafe { ptr::read_volatile(self.banned[cell % CELLS].get()) }
+    }
+
+    #[inline(always)]
+    fn put(&self, cell: usize, banned: Banned) {
+        // SAFETY: as above; nobody else writes to a cell that this CPU has claimed.
+        unsafe { ptr::write_volatile(self.banned[cell % CELLS].get(), banned) }
+    }
 }
 
 impl Line for Buckets {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use icmp_userspace::{
+    duration,
     kernel::{
         Error,
         attach::{Places, Site},
@@ -19,7 +20,7 @@ use icmp_userspace::{
 };
 
 use super::{
-    duration, guardian,
+    guardian,
     install::{self, Compiled},
     output,
     progress::Progress,

@@ -4,7 +4,6 @@ mod apply;
 mod attach;
 mod confirm;
 mod detach;
-mod duration;
 mod explain;
 mod guardian;
 mod install;

@@ -5,18 +5,24 @@ use std::time::Duration;
 use anyhow::{anyhow, bail};
 use clap::Subcommand;
 use icmp_userspace::{
+    duration,
     kernel::{
+        Error,
         attach::{Places, Site},
-        change::Running,
+        bans::Ban,
+        change::{Change, Running},
         interface::Netlink,
         listing, privileges,
         sets::{Entries, Now},
     },
-    policy::prefix::{Prefix, PrefixError},
+    policy::{
+        acl::BANNED,
+        prefix::{Prefix, PrefixError},
+    },
 };
 use serde::Serialize;
 
-use super::{duration, output};
+use super::output;
 
 /// What can be typed behind `set`.
 #[derive(clap::Args)]
@@ -80,6 +86,21 @@ struct Row {
     until: Option<u64>,
     /// Seconds that are left.
     left: Option<u64>,
+    /// Why it is there, if nobody added it.
+    ban: Option<Reason>,
+}
+
+/// Why a source is banned.
+#[derive(Serialize)]
+struct Reason {
+    /// Seconds since 1970 since when it had been over the limit.
+    since: u64,
+    /// The number of the rule that limits it; none if the rule has left the policy.
+    rule: Option<u32>,
+    /// Where the rule comes from: `file` or the name of a preset.
+    origin: Option<String>,
+    /// The rule's text.
+    text: Option<String>,
 }
 
 impl Arguments {
@@ -111,7 +132,9 @@ impl Arguments {
                 let remove = |entries: &mut Entries, _: Now| {
                     Ok(prefixes.iter().filter(|prefix| !entries.remove(name, **prefix)).copied().collect())
                 };
-                let missing: Vec<Prefix> = change.change_sets(remove)?;
+                let mut missing: Vec<Prefix> = change.change_sets(remove)?;
+                let lifted = lift(&change, name, |prefix| prefixes.contains(&prefix))?;
+                missing.retain(|prefix| !lifted.contains(prefix));
                 if let Some(first) = missing.first() {
                     bail!(
                         "{first} is not in {name} as it stands there; `icmpctl set list {name}` shows what is"
@@ -122,6 +145,7 @@ impl Arguments {
             Verb::Flush { name } => {
                 known(name)?;
                 let flushed = change.change_sets(|entries, _| Ok(entries.flush(name)))?;
+                let flushed = flushed + lift(&change, name, |_| true)?.len();
                 log::info!("{name}: {flushed} removed");
             }
             Verb::List { name, json } => {
@@ -129,12 +153,24 @@ impl Arguments {
                     known(name)?;
                 }
                 let entries = Entries::read(change.site().state())?;
+                let bans = change.bans()?;
                 drop(change);
-                list(&entries, &running, name.as_deref(), *json)?;
+                list(&entries, &bans, &running, name.as_deref(), *json)?;
             }
         }
         Ok(())
     }
+}
+
+/// Lifts bans, if they are of this set; which ones.
+fn lift(change: &Change<'_>, set: &str, which: impl Fn(Prefix) -> bool) -> Result<Vec<Prefix>, Error> {
+    if set != BANNED {
+        return Ok(Vec::new());
+    }
+    let lifted: Vec<_> =
+        change.bans()?.into_iter().map(|ban| ban.prefix).filter(|prefix| which(*prefix)).collect();
+    change.lift_bans(|prefix| lifted.contains(&prefix))?;
+    Ok(lifted)
 }
 
 /// Refuses a set that can't be changed, and says which ones can.
@@ -169,20 +205,33 @@ fn sum(one: usize, two: usize, first: &str, second: &str) -> String {
 }
 
 /// Lists the entries of the policy's sets, or of one.
-fn list(entries: &Entries, running: &Running, only: Option<&str>, json: bool) -> anyhow::Result<()> {
+fn list(
+    entries: &Entries,
+    bans: &[Ban],
+    running: &Running,
+    only: Option<&str>,
+    json: bool,
+) -> anyhow::Result<()> {
     let now = Now::read();
-    let rows: Vec<_> = entries
-        .iter()
-        .filter(|(set, _, until)| {
+    let added = entries.iter().map(|(set, prefix, until)| (set, prefix, until, None));
+    let banned = bans.iter().map(|ban| (BANNED, ban.prefix, Some(ban.until), Some(reason(ban, running))));
+    let mut rows: Vec<_> = added
+        .chain(banned)
+        .filter(|(set, _, until, _)| {
             running.generation.slots.set(set).is_some()
                 && only.is_none_or(|only| only == *set)
                 && until.is_none_or(|until| until > now.wall)
         })
-        .map(|(set, prefix, until)| Row {
+        .collect();
+    rows.sort_by_key(|(set, prefix, _, _)| (*set, *prefix));
+    let rows: Vec<_> = rows
+        .into_iter()
+        .map(|(set, prefix, until, ban)| Row {
             set: set.to_owned(),
             prefix: prefix.to_string(),
             until: until.map(|until| until / 1000),
             left: until.map(|until| (until - now.wall).div_ceil(1000)),
+            ban,
         })
         .collect();
     if json {
@@ -191,10 +240,34 @@ fn list(entries: &Entries, running: &Running, only: Option<&str>, json: bool) ->
     if rows.is_empty() {
         return Ok(output::line("nothing was added")?);
     }
-    let mut lines = vec![["SET", "PREFIX", "LEFT"].map(str::to_owned)];
+    let mut lines = vec![["SET", "PREFIX", "LEFT", "WHY"].map(str::to_owned)];
     lines.extend(rows.into_iter().map(|row| {
         let left = row.left.map_or_else(|| "-".to_owned(), |left| duration::show(Duration::from_secs(left)));
-        [row.set, row.prefix, left]
+        let why = row.ban.map_or_else(|| "added".to_owned(), |reason| reason.shown(now));
+        [row.set, row.prefix, left, why]
     }));
     Ok(output::columns(&lines, &[])?)
+}
+
+/// Why a source is banned, in the words of the policy in place.
+fn reason(ban: &Ban, running: &Running) -> Reason {
+    let listing = &running.generation.listing;
+    let limit = listing.limits.iter().find(|limit| Some(limit.over_slot) == ban.over_slot);
+    let rule = listing.rules.iter().find(|rule| Some(rule.slot) == limit.and_then(|limit| limit.rule_slot));
+    Reason {
+        since: ban.since / 1000,
+        rule: limit.and_then(|limit| limit.number),
+        origin: limit.map(|limit| limit.origin.clone()),
+        text: rule.map(|rule| rule.text.clone()),
+    }
+}
+
+impl Reason {
+    fn shown(&self, now: Now) -> String {
+        let ago = duration::show(Duration::from_secs((now.wall / 1000).saturating_sub(self.since)));
+        match (self.rule, &self.text) {
+            (Some(number), Some(text)) => format!("over rule {number} since {ago} ago: {text}"),
+            _ => format!("over a rule that is gone since {ago} ago"),
+        }
+    }
 }

@@ -2,13 +2,16 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use icmp_userspace::kernel::{
-    attach::Places,
-    interface::Netlink,
-    listing::{self, Attachment},
+use icmp_userspace::{
+    duration,
+    kernel::{
+        attach::Places,
+        interface::Netlink,
+        listing::{self, Attachment},
+    },
 };
 
-use super::{duration, output};
+use super::output;
 
 /// What can be typed behind `status`.
 #[derive(clap::Args)]

@@ -3,15 +3,16 @@
 //! It decides about packets for a policy that is not loaded, and is the reference with which tests compare the loaded program;
 //! so it is as plain as it can be.
 
-use std::{collections::HashMap, sync::atomic::AtomicU64};
+use std::{cell::Cell, collections::HashMap, sync::atomic::AtomicU64};
 
 use icmp_common::{
     Family, Plain,
-    bucket::{self, Ask, CELLS, Place, TICK, Taken},
+    bans::{self, BAN_LINES, Banned, Source},
+    bucket::{self, Ask, CELLS, Lasting, Line, Place, TICK, Taken},
     checksum,
     config::Config,
     counters::{Counters, Slot},
-    dynamic::Membership,
+    dynamic::{Membership, Until},
     limits::{PURSES, Purse},
     wire::{Wire, ipv6::Halves},
 };
@@ -81,9 +82,37 @@ pub struct HostState<'a> {
     pub members: Vec<(Vec<u8>, Membership)>,
     /// Lines of buckets, by their number; those that nobody has used yet are missing.
     buckets: HashMap<u32, [AtomicU64; CELLS]>,
+    /// Lines of bans, by their number; those that nobody is in yet are missing.
+    bans: HashMap<u32, Bans>,
     /// Purses, by their number.
     purses: HashMap<u32, Purse>,
     random: u32,
+}
+
+/// A line of bans.
+struct Bans {
+    cells: [AtomicU64; CELLS],
+    banned: [Cell<Banned>; CELLS],
+}
+
+impl Default for Bans {
+    fn default() -> Self {
+        Self { cells: Default::default(), banned: [const { Cell::new(Banned::NOBODY) }; CELLS] }
+    }
+}
+
+impl bans::Bans for Bans {
+    fn cells(&self) -> &impl Line {
+        &self.cells
+    }
+
+    fn banned(&self, cell: usize) -> Banned {
+        self.banned[cell].get()
+    }
+
+    fn put(&self, cell: usize, banned: Banned) {
+        self.banned[cell].set(banned);
+    }
 }
 
 impl<'a> HostState<'a> {
@@ -99,6 +128,7 @@ impl<'a> HostState<'a> {
             now: 0,
             members: Vec::new(),
             buckets: HashMap::new(),
+            bans: HashMap::new(),
             purses: HashMap::new(),
             random: 0,
         }
@@ -181,6 +211,21 @@ impl State for HostState<'_> {
     fn give_back(&mut self, place: Place, credit: u64) {
         let (longest, now) = (self.tables.config.longest_span, self.now / TICK);
         bucket::give_back(self.buckets(place), place.tag, credit, longest, now);
+    }
+
+    fn lasts(&mut self, place: Place, pause: u64) -> Lasting {
+        let (longest, now) = (self.tables.config.longest_span, self.now / TICK);
+        bucket::lasts(self.buckets(place), place.tag, pause, longest, now)
+    }
+
+    fn holds_ban(&self, place: Place, source: &Source, now: Until) -> bool {
+        let line = self.bans.get(&(place.line % BAN_LINES));
+        line.is_some_and(|line| bans::is_banned(line, place.tag, source, now))
+    }
+
+    fn put_ban(&mut self, place: Place, banned: Banned, end: Until, now: Until) {
+        let line = self.bans.entry(place.line % BAN_LINES).or_default();
+        bans::ban(line, place.tag, banned, end, now);
     }
 
     fn purse(&mut self, place: Place) -> Option<&mut Purse> {

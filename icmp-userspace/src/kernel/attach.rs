@@ -226,7 +226,7 @@ impl Change<'_> {
             // Left over from a program that is attached no more; what it counted does not count for this one.
             self.site.pins.remove()?;
         }
-        let mut program = Program::load(new.object, new.tables, &[], &self.site.files.verifier_log)?;
+        let mut program = Program::load(new.object, new.tables, &[], None, &self.site.files.verifier_log)?;
         let id = program.id()?;
         let attached = self.link_anew(&mut program, id, new, options);
         match attached {

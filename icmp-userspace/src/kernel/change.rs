@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     attach::Site,
+    bans::{self, Ban},
     error::{Doing as _, Error},
     load::{BUCKETS, Program},
     lock::Lock,
@@ -15,7 +16,7 @@ use super::{
     sets::{Entries, Now},
     state::{Generation, Snapshot},
 };
-use crate::policy::{compile::Tables, slots::Slots};
+use crate::policy::{acl::BANNED, compile::Tables, prefix::Prefix, slots::Slots};
 
 /// A change that has begun; it ends when it is dropped.
 pub struct Change<'a> {
@@ -93,8 +94,10 @@ impl<'a> Change<'a> {
         let mut kept = pins.kept()?;
         // A policy with more buckets, or fewer, begins with full ones.
         let fit = !kept.is_empty() && pins.fit(new.tables.config.bucket_mask + 1)?;
+        let secret = kept.iter().find(|(name, _)| *name == BUCKETS).map(|(_, pin)| pin.clone());
         kept.retain(|(name, _)| fit || *name != BUCKETS);
-        let mut program = Program::load(new.object, new.tables, &kept, &files.verifier_log)?;
+        let mut program =
+            Program::load(new.object, new.tables, &kept, secret.as_deref(), &files.verifier_log)?;
         let id = program.id()?;
         let replaced = (|| {
             state.write(id, new.generation, new.snapshot)?;
@@ -138,7 +141,27 @@ impl<'a> Change<'a> {
         if entries.prune(Now::read(), |name| known.iter().any(|slots| slots.set(name).is_some())) {
             entries.write(state)?;
         }
+        if known.iter().all(|slots| slots.set(BANNED).is_none()) {
+            self.lift_bans(|_| true)?;
+        }
+        bans::forget_reasons(&self.site.pins, |slot| known.iter().any(|slots| slots.uses(slot)))?;
         entries.enforce(&self.site.pins, &numbers(&known[..1]), Now::read())
+    }
+
+    /// Who is banned, as far as what is in place bans prefixes of that length.
+    pub fn bans(&self) -> Result<Vec<Ban>, Error> {
+        let limits = self.must_run()?.generation.listing.limits;
+        let mut bans = bans::read(&self.site.pins, Now::read())?;
+        bans.retain(|Ban { prefix, .. }| {
+            let family = usize::from(prefix.address().is_ipv6());
+            limits.iter().any(|limit| limit.bans.is_some_and(|lengths| lengths[family] == prefix.length()))
+        });
+        Ok(bans)
+    }
+
+    /// Lifts bans of these prefixes; how many there were.
+    pub fn lift_bans(&self, which: impl Fn(Prefix) -> bool) -> Result<usize, Error> {
+        bans::lift(&self.site.pins, Now::read(), which)
     }
 
     /// Brings the maps of dynamic sets in line with the entries, before `coming` gets into place: for its sets, and for those of

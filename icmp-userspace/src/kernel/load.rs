@@ -13,6 +13,7 @@ use aya::{
 };
 use icmp_common::{
     Plain,
+    bans::{BAN_LINES, BanLine},
     bucket::CELLS,
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
@@ -25,6 +26,7 @@ use rustix::{
 };
 
 use super::{
+    bans::BANS,
     clock,
     error::{Doing as _, Error},
     object,
@@ -55,7 +57,7 @@ const OLDEST: (u32, u32) = (6, 1);
 pub(super) const BUCKETS: &str = "BUCKETS";
 
 /// All maps that outlive the program.
-pub static KEPT: [KeptMap; 5] = [
+pub static KEPT: [KeptMap; 6] = [
     KeptMap {
         name: "COUNTERS",
         pin: "counters",
@@ -89,6 +91,14 @@ pub static KEPT: [KeptMap; 5] = [
         entries: Some(DYNAMIC_ENTRIES),
     },
     KeptMap {
+        name: BANS,
+        pin: "bans",
+        kind: MapType::Array,
+        key: 4,
+        value: size_of::<BanLine>() as u32,
+        entries: Some(BAN_LINES),
+    },
+    KeptMap {
         name: BUCKETS,
         pin: "buckets",
         kind: MapType::Array,
@@ -105,19 +115,17 @@ pub struct Program {
 
 impl Program {
     /// Loads `object` with `tables`. `kept` are pins of maps in [`KEPT`], by name, that [`super::pins`] has checked; the
-    /// program goes on with them. The verifier's log, should it have one to tell, goes to `verifier_log`.
+    /// program goes on with them. `secret` is the pin of buckets whose secret it goes on with, so that it finds what is in them and in
+    /// the bans. The verifier's log, should it have one to tell, goes to `verifier_log`.
     pub fn load(
         object: &[u8],
         tables: &Tables,
         kept: &[(&str, PathBuf)],
+        secret: Option<&Path>,
         verifier_log: &Path,
     ) -> Result<Self, Error> {
-        let buckets = kept.iter().find(|(name, _)| *name == BUCKETS);
         let lines = tables.config.bucket_mask + 1;
-        let secret = match buckets {
-            Some((_, pin)) => secret_of(pin, lines)?,
-            None => new_secret()?,
-        };
+        let secret = secret.map_or_else(new_secret, secret_of)?;
         let config = Config { bucket_secret: [secret[0], secret[1]], jiffy: clock::jiffy(), ..tables.config };
         let config = Config::bytes(std::slice::from_ref(&config));
         let hosts = Hosts::bytes(std::slice::from_ref(&tables.hosts));
@@ -141,7 +149,7 @@ impl Program {
         }
         let mut program =
             Self { object: loader.load(&object).map_err(|error| load_failed(error, verifier_log))? };
-        if buckets.is_none() {
+        if kept.iter().all(|(name, _)| *name != BUCKETS) {
             program.keep_secret(lines, secret)?;
         }
         program.xdp()?.load().map_err(|error| program_failed(error, verifier_log))?;
@@ -211,9 +219,11 @@ fn new_secret() -> Result<Line, Error> {
 }
 
 /// The secret of pinned buckets.
-fn secret_of(pin: &Path, lines: u32) -> Result<Line, Error> {
-    let read =
-        MapData::from_pin(pin).and_then(|map| Array::<_, Line>::try_from(Map::Array(map))?.get(&lines, 0));
+fn secret_of(pin: &Path) -> Result<Line, Error> {
+    let read = MapData::from_pin(pin).and_then(|map| {
+        let lines = Array::<_, Line>::try_from(Map::Array(map))?;
+        lines.get(&lines.len().saturating_sub(1), 0)
+    });
     read.map_err(|error| Error::Load(format!("reading {}: {}", pin.display(), chain(&error))))
 }
 

@@ -1,6 +1,7 @@
 //! The only code that talks to the kernel: loading, attaching, swapping, pins, interfaces and their addresses.
 
 pub mod attach;
+pub mod bans;
 pub mod bpf;
 pub mod change;
 pub mod clock;

@@ -59,6 +59,12 @@ impl Now {
         Self { wall: wall.as_millis() as u64, monotonic: monotonic.as_nanos() as u64 }
     }
 
+    /// The moment of the wall clock that the maps say, in milliseconds since 1970.
+    pub(super) fn wall_of(self, moment: Until) -> u64 {
+        let there = u64::from(moment.0) * (1_000 / 16) + u64::from(moment.0) / 2;
+        (self.wall + there).saturating_sub(self.monotonic / 1_000_000)
+    }
+
     /// When a moment of the wall clock comes, as the maps say it: rounded up, so that nothing ends early.
     fn until(self, wall: u64) -> Until {
         const UNIT: u64 = 1_000_000_000 / 16;

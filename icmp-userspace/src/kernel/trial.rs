@@ -6,13 +6,13 @@
 use std::{collections::BTreeMap, io, os::fd::AsFd as _};
 
 use aya::{
-    maps::{Array, Map, MapData, MapError, MapFd, MapInfo},
+    maps::{Array, Map, MapData, MapError, MapFd, MapInfo, MapType},
     programs::{TestRun as _, TestRunOptions, loaded_programs},
 };
 use icmp_common::{Family, bucket::CELLS, config::NextHop};
 
 use super::{
-    bpf,
+    bans, bpf,
     change::Change,
     error::{Doing as _, Error},
     load::{BUCKETS, KEPT, Program},
@@ -36,6 +36,8 @@ pub struct Trial {
     program: Program,
     /// The buckets that the program that runs had.
     buckets: Vec<Buckets>,
+    /// The bans that it had.
+    bans: Vec<bans::Value>,
     /// The interface that frames come from, if the routing table is asked.
     interface: Option<u32>,
 }
@@ -55,16 +57,20 @@ impl Change<'_> {
     /// A second instance of what is in place. `tables` are those of its policy; in what it differs nevertheless is told.
     pub fn trial(&self, object: &[u8], tables: &Tables) -> Result<(Trial, Option<Difference>), Error> {
         let running = self.must_run()?.program;
-        let mut program = Program::load(object, tables, &[], &self.site.files.verifier_log)?;
-        let mut buckets = Vec::new();
-        for (name, pin) in self.site.pins.kept()? {
+        let kept = self.site.pins.kept()?;
+        let secret = kept.iter().find(|(name, _)| *name == BUCKETS).map(|(_, pin)| pin.as_path());
+        let mut program = Program::load(object, tables, &[], secret, &self.site.files.verifier_log)?;
+        let (mut buckets, mut bans) = (Vec::new(), Vec::new());
+        for (name, pin) in kept.iter().map(|(name, pin)| (*name, pin)) {
             let doing = || format!("copying {}", pin.display());
             let copied = if name == BUCKETS {
-                MapData::from_pin(&pin).and_then(lines).map(|lines| buckets = lines)
+                MapData::from_pin(pin).and_then(lines).map(|lines| buckets = lines)
+            } else if name == bans::BANS {
+                bans::lines(pin).map(|lines| bans = lines)
             } else if let Some(family) =
                 Family::ALL.into_iter().find(|family| sets::MAPS[*family as usize] == name)
             {
-                sets::copy(family, &pin, program.open(name)?)
+                sets::copy(family, pin, program.open(name)?)
             } else {
                 Ok(())
             };
@@ -78,7 +84,7 @@ impl Change<'_> {
         };
         let asks = tables.config.next_hop == NextHop::Fib as u8;
         let interface = asks.then_some(self.site.interface.index);
-        let trial = Trial { program, buckets, interface };
+        let trial = Trial { program, buckets, bans, interface };
         trial.restore()?;
         Ok((trial, difference))
     }
@@ -108,12 +114,13 @@ impl Trial {
         Ok(bytes)
     }
 
-    /// Fills its buckets as they were when it was made.
+    /// Fills its buckets as they were when it was made, and bans whom was banned then.
     pub fn restore(&self) -> Result<(), Error> {
-        let map = self.program.open(BUCKETS)?;
+        let (map, bans) = (self.program.open(BUCKETS)?, self.program.open(bans::BANS)?);
         let restore = || {
             let mut map = Array::<_, Buckets>::try_from(Map::Array(map))?;
-            self.buckets.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))
+            self.buckets.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))?;
+            bans::fill(bans, &self.bans)
         };
         restore().map_err(|error: MapError| Error::Load(error.to_string()))
     }
@@ -167,7 +174,9 @@ fn parts(program: u32) -> Result<Parts, Error> {
     for id in ids.unwrap_or_default() {
         let map = MapInfo::from_id(id).map_err(|error| io::Error::other(error.to_string())).doing(doing)?;
         let name = map.name_as_str().unwrap_or_default().to_owned();
-        if KEPT.iter().all(|kept| kept.name != name) {
+        // What a CPU has a value of its own of is no table.
+        let is_array = map.map_type().is_ok_and(|kind| kind == MapType::Array);
+        if is_array && KEPT.iter().all(|kept| kept.name != name) {
             tables.insert(name, map);
         }
     }

@@ -3,11 +3,12 @@
 //! The text is understood by `rules`, the tables are made by [`super::compile`]. The first rule that matches a
 //! packet decides. Three kinds of packets are out of the reach of rules that do not say `force`; see [`super::guard`].
 
-use std::{fmt, net::Ipv4Addr, ops::Range};
+use std::{fmt, net::Ipv4Addr, ops::Range, time::Duration};
 
 use icmp_common::Family;
 
 use super::prefix::Prefix;
+use crate::duration;
 
 /// Table `[acl]`.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -136,7 +137,21 @@ pub struct Limit {
     pub rates: Vec<Rate>,
     /// What becomes of packets that are not.
     pub exceed: Exceed,
+    /// What becomes of who is over the first rate, which then is one per source.
+    pub ban: Option<Ban>,
 }
+
+/// Who is over a rate goes to the set [`BANNED`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// For how long: whole seconds.
+    pub duration: Duration,
+    /// After having been over the rate for so long: whole seconds.
+    pub after: Duration,
+}
+
+/// The dynamic set of those who are banned.
+pub const BANNED: &str = "banned";
 
 /// What becomes of packets over a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -317,8 +332,14 @@ impl fmt::Display for Limit {
             write!(f, "{comma}{rate}")?;
         }
         match self.exceed {
-            Exceed::Drop => Ok(()),
-            Exceed::Pass => write!(f, " exceed pass"),
+            Exceed::Drop => {}
+            Exceed::Pass => write!(f, " exceed pass")?,
+        }
+        match self.ban {
+            Some(Ban { duration, after }) => {
+                write!(f, " ban {} after {}", duration::exact(duration), duration::exact(after))
+            }
+            None => Ok(()),
         }
     }
 }

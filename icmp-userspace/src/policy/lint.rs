@@ -10,7 +10,10 @@ use icmp_common::Family;
 
 use super::{
     Policy,
-    acl::{Action, Address, DefaultAction, KindRange, Kinds, Limit, Options, Origin, Rate, Rule, Unit},
+    acl::{
+        Action, Address, BANNED, Ban, DefaultAction, KindRange, Kinds, Limit, Options, Origin, Per, Rate,
+        Rule, Unit,
+    },
     compile::limits::{self, Unfit},
     diagnostic::Diagnostic,
     guard::{GUARDED, Guarded},
@@ -34,7 +37,13 @@ pub struct Places {
 #[must_use]
 pub fn errors(policy: &Policy) -> Vec<Diagnostic> {
     let rules = policy.acl.rules.iter();
-    rules.flat_map(|rule| against_guard(rule, true).into_iter().chain(unfit_rates(rule))).collect()
+    rules
+        .enumerate()
+        .flat_map(|(at, rule)| {
+            let bans = unfit_ban(policy, at, rule);
+            against_guard(rule, true).into_iter().chain(unfit_rates(rule)).chain(bans)
+        })
+        .collect()
 }
 
 /// What is probably not meant.
@@ -42,12 +51,13 @@ pub fn errors(policy: &Policy) -> Vec<Diagnostic> {
 pub fn warnings(policy: &Policy, places: &Places) -> Vec<Diagnostic> {
     let mut warnings = Vec::new();
     let hidden = hidden_rules(policy, places, &mut warnings);
-    for (rule, hidden) in policy.acl.rules.iter().zip(hidden) {
+    for (at, (rule, hidden)) in policy.acl.rules.iter().zip(hidden).enumerate() {
         if rule.origin == Origin::File && !hidden {
             warnings.extend(against_guard(rule, false));
             warnings.extend(useless_limit(rule));
             warnings.extend(useless_rate(rule));
             warnings.extend(useless_force(rule));
+            warnings.extend(useless_ban(policy, at, rule));
         }
     }
     sets(policy, places, &mut warnings);
@@ -161,6 +171,106 @@ fn unfit_rates(rule: &Rule) -> Vec<Diagnostic> {
         Diagnostic::new(rule.span.clone(), message).with_help(help)
     };
     unfit.map(diagnostic).collect()
+}
+
+// Bans.
+
+/// The ban of a rule, and the lengths of prefixes that it is for, by the number of the family; none for a family that the rule is
+/// not about.
+fn ban_of(rule: &Rule) -> Option<(Ban, [Option<u8>; 2])> {
+    let Action::Limit(Limit { rates, ban, .. }) = &rule.action else { return None };
+    let Per::Source { length4, length6 } = rates.first()?.per else { return None };
+    let about = |family: Family, length| (rule.kinds[family as usize] != Kinds::None).then_some(length);
+    Some(((*ban)?, [about(Family::Ipv4, length4), about(Family::Ipv6, length6)]))
+}
+
+/// A rule that denies sources for being banned.
+fn denies_banned(rule: &Rule) -> bool {
+    let denies = matches!(rule.action, Action::Deny | Action::Reject(_)) && !rule.options.monitor;
+    denies && matches!(&rule.source, Address::Set(name) if name == BANNED)
+}
+
+/// The prefixes of an address, as far as they are known.
+fn prefixes_of<'a>(policy: &'a Policy, address: &'a Address) -> &'a [Prefix] {
+    match address {
+        Address::Prefix(prefix) => std::slice::from_ref(prefix),
+        Address::Set(name) => {
+            policy.sets.iter().find(|set| set.name == *name).map_or(&[], |set| &set.prefixes)
+        }
+        Address::Any | Address::Wildcard { .. } => &[],
+    }
+}
+
+/// A ban into a set that is not there, or of prefixes with addresses in them that nobody means to ban.
+fn unfit_ban(policy: &Policy, at: usize, rule: &Rule) -> Option<Diagnostic> {
+    let (_, lengths) = ban_of(rule)?;
+    let error = |message: String| Some(Diagnostic::new(rule.span.clone(), message));
+    match policy.sets.iter().find(|set| set.name == BANNED) {
+        Some(set) if set.dynamic => {}
+        found => {
+            let is = if found.is_some() { "is not dynamic" } else { "does not exist" };
+            return Some(
+                error(format!("{} bans into the set {BANNED}, which {is}", called(rule)))?
+                    .with_help(format!("write {BANNED} = {{ dynamic = true }} in [sets]")),
+            );
+        }
+    }
+    // A prefix whose length is larger than this is one host's, or one subnet's.
+    const USUAL: [u8; 2] = [32, 64];
+    let family = |prefix: Prefix| usize::from(prefix.address().is_ipv6());
+    // Whether a ban can be of a prefix that this one is a part of.
+    let is_hit = |part: &Prefix| {
+        let family = family(*part);
+        let length = lengths[family].filter(|length| *length < USUAL[family] && *length < part.length());
+        length.is_some_and(|length| {
+            let hit = Prefix::containing(part.address(), length);
+            match &rule.source {
+                Address::Any | Address::Wildcard { .. } => true,
+                source => prefixes_of(policy, source)
+                    .iter()
+                    .any(|source| source.contains(hit) || hit.contains(*source)),
+            }
+        })
+    };
+    let refused = |part: Prefix, what: &str, help: &str| {
+        let hit = Prefix::containing(part.address(), lengths[family(part)].unwrap_or_default());
+        let length = part.length().min(USUAL[family(part)]);
+        let message = format!("{} would ban {hit}, and in it {part}, which {what}", called(rule));
+        Some(error(message)?.with_help(format!("write per source/{length}{help}")))
+    };
+    if let Some(served) = policy.respond.prefixes.iter().find(|served| is_hit(served)) {
+        return refused(*served, "is served", "");
+    }
+    // What is permitted before those who are banned are denied is not hit.
+    let earlier = &policy.acl.rules[..at];
+    let denied = earlier.iter().position(denies_banned)?;
+    earlier[denied..].iter().filter(|earlier| earlier.action == Action::Permit).find_map(|permit| {
+        let part = prefixes_of(policy, &permit.source).iter().find(|part| is_hit(part))?;
+        let exempt = format!("{} exempts", called(permit));
+        refused(*part, &exempt, &format!(", or put that rule before {}", called(&earlier[denied])))
+    })
+}
+
+/// A ban that changes nothing, or that can be of nobody.
+fn useless_ban(policy: &Policy, at: usize, rule: &Rule) -> Option<Diagnostic> {
+    ban_of(rule)?;
+    if rule.options.monitor {
+        let message = format!("{} bans nobody: monitor only counts", called(rule));
+        return Some(warning(rule, message).with_help("leave one of them out"));
+    }
+    let sources = prefixes_of(policy, &rule.source);
+    let is_served = |source: &Prefix| policy.respond.prefixes.iter().any(|served| served.contains(*source));
+    if !sources.is_empty() && sources.iter().all(is_served) {
+        let message = format!("{} bans nobody: served addresses never are", called(rule));
+        return Some(warning(rule, message).with_help("leave ban out"));
+    }
+    let earlier = &policy.acl.rules[..at];
+    if earlier.iter().any(denies_banned) {
+        return None;
+    }
+    let message =
+        format!("{} bans sources, but no rule before it denies what comes from set:{BANNED}", called(rule));
+    Some(warning(rule, message).with_help(format!("put `deny icmp set:{BANNED} any` before it")))
 }
 
 /// A limit that reaches only what the guard keeps from limits.

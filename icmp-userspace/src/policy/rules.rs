@@ -7,13 +7,17 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr},
     ops::Range,
+    time::Duration,
 };
 
-use icmp_common::{Family, limits::MAX_RATES};
+use icmp_common::{
+    Family,
+    limits::{MAX_RATES, Penalty},
+};
 
 use super::{
     acl::{
-        Action, Address, ErrorRate, Exceed, Kinds, Limit, Options, Origin, Per, Period, Prohibition,
+        Action, Address, Ban, ErrorRate, Exceed, Kinds, Limit, Options, Origin, Per, Period, Prohibition,
         Protocol, Rate, Rule, Unit,
     },
     diagnostic::{Diagnostic, nearest},
@@ -22,6 +26,7 @@ use super::{
     prefix::{Prefix, PrefixError},
     words::{Word, Words},
 };
+use crate::duration;
 
 /// The sets that rules may name, and whether each can have addresses of a family, by the number of the [`Family`].
 pub(super) type KnownSets<'a> = HashMap<&'a str, [bool; 2]>;
@@ -627,10 +632,45 @@ fn limit<'a>(words: &mut Words<'a>) -> Result<(Limit, Lengths<'a>), Diagnostic> 
             }
         }
     };
-    if let Some(comma) = words.peek().filter(|word| word.text == ",") {
-        return Err(comma.expected("a protocol; `exceed` stands behind all rates"));
+    let ban = match words.take_if("ban") {
+        None => None,
+        Some(word) if !matches!(rates[0].per, Per::Source { .. }) => {
+            let message = "a ban is for a source: the first rate has to be one per source";
+            return Err(Diagnostic::new(word.span, message)
+                .with_help("write per source behind it, or put such a rate in front of the others"));
+        }
+        Some(_) => Some(ban(words)?),
+    };
+    if let Some(word) = words.peek().filter(|word| [",", "exceed"].contains(&word.text)) {
+        return Err(word.expected("a protocol; `exceed` stands behind all rates, `ban` behind that"));
     }
-    Ok((Limit { rates, exceed }, lengths))
+    Ok((Limit { rates, exceed, ban }, lengths))
+}
+
+/// `TIME after TIME`.
+fn ban(words: &mut Words<'_>) -> Result<Ban, Diagnostic> {
+    let duration = time(words, "for how long, like ban 10m after 30s", Penalty::MOST)?;
+    let what = "after TIME: how long a source has to be over the rate";
+    let word = words.expect(what)?;
+    if word.text != "after" {
+        return Err(word.expected_one(what, &["after"]));
+    }
+    let after = time(words, "how long a source has to be over the rate, like 30s", Penalty::MOST_AFTER)?;
+    Ok(Ban { duration, after })
+}
+
+/// A time of so many seconds at most.
+fn time(words: &mut Words<'_>, what: &str, most: u32) -> Result<Duration, Diagnostic> {
+    let word = words.expect(what)?;
+    let time = duration::parse(word.text).map_err(|help| word.expected(what).with_help(help))?;
+    let most = Duration::from_secs(most.into());
+    if time > most {
+        let message = format!("{} is too long here", word.shown());
+        return Err(
+            Diagnostic::new(word.span, message).with_help(format!("{} is the most", duration::exact(most)))
+        );
+    }
+    Ok(time)
 }
 
 /// `RATE [burst N] [per ...]`.

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use super::{
     Policy,
-    acl::{Action, DefaultAction, Rate},
+    acl::{Action, DefaultAction, Per, Rate},
     compile::limits,
 };
 
@@ -70,6 +70,9 @@ pub struct LimitLine {
     pub over_slot: u32,
     /// Ticks that a bucket takes to fill.
     pub span: u64,
+    /// Lengths of the prefixes that are banned for being over it, of IPv4 and of IPv6; none if nobody is.
+    #[serde(default)]
+    pub bans: Option<[u8; 2]>,
 }
 
 /// A policy with more rules or dynamic sets than there is room for.
@@ -203,6 +206,12 @@ impl Slots {
                     rate: rate.to_string(),
                     over_slot,
                     span: limits::span(rate),
+                    bans: match rate.per {
+                        Per::Source { length4, length6 } if limit.ban.is_some() && number == 0 => {
+                            Some([length4, length6])
+                        }
+                        _ => None,
+                    },
                 }));
             }
         }
@@ -215,6 +224,7 @@ impl Slots {
                 rate: rate.to_string(),
                 over_slot,
                 span: limits::span(rate),
+                bans: None,
             }));
         }
         lines
@@ -224,6 +234,12 @@ impl Slots {
     #[must_use]
     pub fn rule(&self, text: &str) -> Option<u32> {
         self.rules.get(text).copied()
+    }
+
+    /// Whether a slot is given to anything.
+    #[must_use]
+    pub fn uses(&self, slot: u32) -> bool {
+        self.rules.values().any(|used| *used == slot)
     }
 
     /// The number of a dynamic set, by its name.

@@ -72,7 +72,7 @@ impl<'a> Load<'a> {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let log = workspace().join("target/ebpf/verifier.log");
-                let program = Program::load(&self.objects.icmpctl, &self.tables[&subject], &[], &log);
+                let program = Program::load(&self.objects.icmpctl, &self.tables[&subject], &[], None, &log);
                 entry.insert(program.context("loading the data path")?)
             }
         };

@@ -3,14 +3,15 @@
 use std::{collections::HashMap, time::Duration};
 
 use icmp_common::{
-    bucket::{MAX_SPAN, TICK},
-    limits::{Rate as Row, most_of_random},
+    bans::{BanLengths, MAX_BAN_LENGTHS},
+    bucket::{MAX_SPAN, TICK, lasting_span},
+    limits::{Penalty, Rate as Row, most_of_random},
     tables::MOST_RATES,
 };
 
 use super::TooLarge;
 use crate::policy::{
-    acl::{ErrorLimits, ErrorRate, Exceed, Limit, Per, Period, Rate, Rule, Unit},
+    acl::{Ban, ErrorLimits, ErrorRate, Exceed, Limit, Per, Period, Rate, Rule, Unit},
     slots::{self, Slots},
 };
 
@@ -127,6 +128,8 @@ pub(super) struct Rates {
     rows: Vec<Row>,
     /// The first one of each rule, by its text.
     first: HashMap<String, u32>,
+    /// Prefixes of which lengths they ban.
+    ban_lengths: Vec<BanLengths>,
 }
 
 impl Rates {
@@ -141,7 +144,13 @@ impl Rates {
             let flags = if pass { Row::PASS } else { 0 };
             row(rate, flags, slots.rule(&slots::over_text(&text, number)).unwrap_or_default())
         });
-        let first = self.append(rows.collect())?;
+        let mut rows: Vec<Row> = rows.collect();
+        // What only counts bans nobody.
+        if let (Some(ban), false) = (limit.ban, rule.options.monitor) {
+            rows[0].ban = penalty(ban).number();
+            self.bans(&rows[0])?;
+        }
+        let first = self.append(rows)?;
         self.first.insert(text, first);
         Ok(first)
     }
@@ -151,6 +160,15 @@ impl Rates {
         let [to_one, in_all] = slots::ERROR_TEXTS.map(|text| slots.rule(text).unwrap_or_default());
         let [per_source, total] = error_rates(errors);
         self.append(vec![row(&per_source, 0, to_one), row(&total, Row::RANDOM, in_all)])
+    }
+
+    fn bans(&mut self, row: &Row) -> Result<(), TooLarge> {
+        let &Row { mask4, mask6, length4, length6, .. } = row;
+        let lengths = BanLengths { mask6, mask4, length4, length6, reserved: [0; 2] };
+        if !self.ban_lengths.contains(&lengths) {
+            self.ban_lengths.push(lengths);
+        }
+        if self.ban_lengths.len() > MAX_BAN_LENGTHS { Err(TooLarge::BanLengths) } else { Ok(()) }
     }
 
     fn append(&mut self, mut rows: Vec<Row>) -> Result<u32, TooLarge> {
@@ -170,21 +188,28 @@ impl Rates {
         &self.rows
     }
 
-    /// The longest that a bucket takes to fill, in ticks.
+    /// Prefixes of which lengths are banned.
+    pub(super) fn ban_lengths(&self) -> [BanLengths; MAX_BAN_LENGTHS] {
+        std::array::from_fn(|number| self.ban_lengths.get(number).copied().unwrap_or(BanLengths::NONE))
+    }
+
+    /// The longest that a cell of the table of buckets is ahead of time, in ticks.
     pub(super) fn longest_span(&self) -> u64 {
-        self.rows.iter().map(|row| row.span).max().unwrap_or_default()
+        let bans = self.rows.iter().filter(|row| row.ban != 0);
+        let pauses = bans.map(|row| lasting_span(Penalty::from_number(row.ban).pause()));
+        self.rows.iter().map(|row| row.span).chain(pauses).max().unwrap_or_default()
     }
 }
 
-fn row(rate: &Rate, flags: u32, over_slot: u32) -> Row {
+fn row(rate: &Rate, flags: u16, over_slot: u32) -> Row {
     let unit = match rate.unit {
         Unit::Packets => 0,
         Unit::Bits => Row::BYTES,
     };
-    let (mask4, mask6, by) = match rate.per {
-        Per::Source { length4, length6 } => (mask(length4, 32) as u32, mask6(length6), 0),
-        Per::Destination => (u32::MAX, [u64::MAX; 2], Row::DESTINATION),
-        Per::Rule => (0, [0; 2], 0),
+    let (length4, length6, by) = match rate.per {
+        Per::Source { length4, length6 } => (length4, length6, 0),
+        Per::Destination => (32, 128, Row::DESTINATION),
+        Per::Rule => (0, 0, 0),
     };
     let (mut span, cost) = (span(rate), cost(rate));
     if flags & Row::RANDOM != 0 {
@@ -198,12 +223,20 @@ fn row(rate: &Rate, flags: u32, over_slot: u32) -> Row {
         cost,
         quantum,
         seed: u64::from(over_slot),
-        mask6,
-        mask4: mask4.to_be(),
+        mask6: mask6(length6),
+        mask4: (mask(length4, 32) as u32).to_be(),
         over_slot,
         flags: flags | unit | by,
-        reserved: 0,
+        length4,
+        length6,
+        ban: 0,
     }
+}
+
+/// As the packet path reads it: the language allows no more than fits.
+fn penalty(ban: Ban) -> Penalty {
+    let seconds = |time: Duration, most: u32| u32::try_from(time.as_secs()).unwrap_or(most).min(most);
+    Penalty { seconds: seconds(ban.duration, Penalty::MOST), after: seconds(ban.after, Penalty::MOST_AFTER) }
 }
 
 /// The upper `length` of so many bits.

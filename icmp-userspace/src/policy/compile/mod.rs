@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use icmp_common::{
     ABI_VERSION, Family,
+    bans::MAX_BAN_LENGTHS,
     config::{AclConfig, Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, Table6Config},
     limits::bucket_lines,
     tables::{Decision, Entry, Hosts, Kinds, MOST_RATES, Root4},
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 use super::{
     Policy,
+    acl::BANNED,
     slots::{EVICTED_TEXT, Slots},
 };
 use addresses::check_wildcards;
@@ -108,6 +110,11 @@ pub enum TooLarge {
         "the policy has more than {MOST_RATES} rates; put addresses whose limits are alike into a set, and limit that"
     )]
     Rates,
+    /// Lengths of prefixes that are banned.
+    #[error(
+        "the limits ban prefixes of more than {MAX_BAN_LENGTHS} different lengths; give their `per source/LEN` the same LEN"
+    )]
+    BanLengths,
     /// Rules with options that may all apply to one packet.
     #[error(
         "{} rules with options or dynamic sets ({}) may all apply to one packet, more than can be tried; give them types, addresses \
@@ -197,12 +204,14 @@ impl Tables {
             source6,
             source4,
             dynamic,
+            ban_set: slots.set(BANNED).unwrap_or_default() as u8,
             tables_last: image.finish(),
             entries,
             rates,
             error_rate,
             bucket_mask: bucket_lines(policy.limits.buckets) - 1,
             longest_span: shared.rates.longest_span(),
+            ban_lengths: shared.rates.ban_lengths(),
             evicted_slot: slots.rule(EVICTED_TEXT).unwrap_or_default(),
             tables6,
             acl,

@@ -263,6 +263,116 @@ fn reports_errors_in_limits() {
     }
 }
 
+/// A policy with a rule, served prefixes and sets, whose second line are the rules.
+fn banning(sets: &str, rules: &str) -> String {
+    let rules = rules.replace('|', "\\n");
+    format!(
+        "sets = {{ {sets} }}\nacl.rules = \"{rules}\"\nrespond.to = [\"own\", \"198.51.100.0/25\", \"2001:db8:53::1\"]\n"
+    )
+}
+
+const BANNED: &str = "banned = { dynamic = true }, few = ['203.0.113.64/26']";
+
+#[test]
+fn reports_bans_that_cannot_be() {
+    let limit = |length: &str, source: &str| {
+        format!("limit 1/s per source{length} ban 1m after 1s icmp {source} any")
+    };
+    let any = |length: &str| limit(length, "any");
+    let denied = "deny icmp set:banned any|";
+    for (sets, rules, message) in [
+        (
+            "",
+            any(""),
+            "p.toml:2:14: rule 10 (limit 1/s per source ban 1m after 1s icmp any any) bans into the set banned, which does not exist",
+        ),
+        ("", any(""), "= write banned = { dynamic = true } in [sets]"),
+        ("banned = ['192.0.2.1']", any(""), "bans into the set banned, which is not dynamic"),
+        (BANNED, any("/24"), "would ban 198.51.100.0/24, and in it 198.51.100.0/25, which is served"),
+        (BANNED, any("/24"), "= write per source/25"),
+        (BANNED, any("/48"), "would ban 2001:db8:53::/48, and in it 2001:db8:53::1, which is served"),
+        (BANNED, any("/48"), "= write per source/64"),
+        (BANNED, limit("/24", "198.51.0.0/16"), "198.51.100.0/25, which is served"),
+        (
+            BANNED,
+            format!("{denied}permit icmp set:few any|{}", limit("/25", "any")),
+            "rule 30 (limit 1/s per source/25 ban 1m after 1s icmp any any) would ban 203.0.113.0/25, and in it 203.0.113.64/26, \
+             which rule 20 (permit icmp set:few any) exempts",
+        ),
+        (
+            BANNED,
+            format!("{denied}permit icmp set:few any|{}", limit("/25", "any")),
+            "= write per source/26, or put that rule before rule 10 (deny icmp set:banned any)",
+        ),
+    ] {
+        let text = errors(&banning(sets, &rules));
+        assert!(text.contains(message), "{message:?} is missing in:\n{text}");
+    }
+    for rules in [
+        format!("{denied}{}", any("")),
+        format!("{denied}{}", any("/25")),
+        format!("{denied}{}", limit("/24", "203.0.113.0/24")),
+        format!("permit icmp set:few any|{denied}{}", limit("/25", "any")),
+        format!("{denied}permit icmp set:few any|{}", any("")),
+    ] {
+        let policy = banning(BANNED, &rules);
+        assert_eq!(parse(&policy).map(|_| ()), Ok(()), "{rules}");
+        assert!(warnings(&policy).iter().all(|warning| !warning.contains("ban")), "{rules}");
+    }
+}
+
+#[test]
+fn warns_of_bans_without_effect() {
+    let limit = "limit 1/s per source ban 1m after 1s icmp any any";
+    let first = |rules: &str| {
+        let warnings = warnings(&banning("banned = { dynamic = true }", rules));
+        warnings.into_iter().find(|warning| warning.contains(" bans ")).unwrap()
+    };
+    let nobody_asks = "bans sources, but no rule before it denies what comes from set:banned";
+    let called = format!("rule 10 ({limit}) ");
+    for rules in [limit.to_owned(), format!("{limit}|deny icmp set:banned any")] {
+        assert_eq!(first(&rules), format!("{called}{nobody_asks}"));
+    }
+    for useless in
+        ["permit icmp set:banned any", "deny icmp any set:banned", "deny icmp set:banned any monitor"]
+    {
+        assert!(first(&format!("{useless}|{limit}")).contains(nobody_asks), "{useless}");
+    }
+    assert_eq!(
+        first(&format!("deny icmp set:banned any|{limit} monitor")),
+        format!("rule 20 ({limit} monitor) bans nobody: monitor only counts")
+    );
+    let served = limit.replace("icmp any", "icmp4 198.51.100.0/26");
+    assert_eq!(
+        first(&format!("deny icmp set:banned any|{served}")),
+        format!("rule 20 ({served}) bans nobody: served addresses never are")
+    );
+}
+
+/// More lengths than the packet path looks for are refused.
+#[test]
+fn bans_are_of_so_many_lengths() {
+    use crate::policy::{
+        compile::{Interface, Tables, TooLarge},
+        slots::Slots,
+    };
+    let compiled = |lengths: std::ops::Range<u8>| {
+        let rules = lengths.map(|length| {
+            format!("limit 1/s per source/{length} ban 1m after 1s icmp4 any host 203.0.113.{length}|")
+        });
+        let policy =
+            parse(&banning(BANNED, &rules.collect::<String>()).replace("198.51.100.0/25", "198.51.0.0/16"))
+                .unwrap();
+        let interface = Interface { mac: [2; 6], addresses: Vec::new(), broadcasts: Vec::new() };
+        let slots = Slots::assign(&policy, &Slots::default()).unwrap();
+        Tables::compile(&policy, &interface, &slots)
+            .map(|tables| tables.config.ban_lengths.map(|lengths| lengths.length4))
+    };
+    assert_eq!(compiled(20..24), Ok([20, 21, 22, 23]));
+    assert_eq!(compiled(20..21), Ok([20, 0, 0, 0]));
+    assert_eq!(compiled(20..25), Err(TooLarge::BanLengths));
+}
+
 #[test]
 fn reports_errors_in_sets() {
     for (text, message) in [

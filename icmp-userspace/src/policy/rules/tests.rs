@@ -152,6 +152,14 @@ fn prints_one_text_for_one_meaning() {
             "limit 1/h per source/24, 10000000bit/s burst 64000bit per destination exceed pass icmp any any",
         ),
         ("limit 1/s per source/48 icmp any any", "limit 1/s per source/48 icmp any any"),
+        (
+            "limit 1/s per source, 9/s exceed pass ban 3600s after 90s icmp any any",
+            "limit 1/s per source, 9/s exceed pass ban 1h after 90s icmp any any",
+        ),
+        (
+            "limit 1/s per source ban 1d after 60s icmp any any",
+            "limit 1/s per source ban 1d after 1m icmp any any",
+        ),
         ("limit 1/s per source/32 icmp6 any any", "limit 1/s per source/32 icmp6 any any"),
         ("limit 1/s per source/64 icmp6 any any", "limit 1/s per source icmp6 any any"),
         (
@@ -550,8 +558,52 @@ fn says_what_is_wrong_with_an_action() {
     );
     assert_eq!(
         error("limit 1/s exceed drop, 2/s icmp any any"),
-        "1:22 expected a protocol; `exceed` stands behind all rates, found ,"
+        "1:22 expected a protocol; `exceed` stands behind all rates, `ban` behind that, found ,"
     );
+}
+
+#[test]
+fn says_what_is_wrong_with_a_ban() {
+    let not_source = "a ban is for a source: the first rate has to be one per source | write per source behind it, or put such a rate \
+                      in front of the others";
+    assert_eq!(error("limit 1/s ban 1m after 1s icmp any any"), format!("1:11 {not_source}"));
+    assert_eq!(
+        error("limit 1/s per destination, 1/s per source ban 1m after 1s icmp any any"),
+        format!("1:43 {not_source}")
+    );
+    let how_long = "expected for how long, like ban 10m after 30s, found";
+    assert_eq!(
+        error("limit 1/s per source ban 1 after 1s icmp any any"),
+        format!("1:26 {how_long} 1 | expected a duration like 30s, 10m, 12h or 7d")
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 0s after 1s icmp any any"),
+        format!("1:26 {how_long} 0s | a duration of at least 1s is expected")
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 8d after 1s icmp any any"),
+        "1:26 8d is too long here | 7d is the most"
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 1m after 61m icmp any any"),
+        "1:35 61m is too long here | 1h is the most"
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 1m icmp any any"),
+        "1:29 expected after TIME: how long a source has to be over the rate, found icmp"
+    );
+    assert_eq!(
+        error("limit 1/s per source ban 1m afer 1s icmp any any"),
+        "1:29 expected after TIME: how long a source has to be over the rate, found afer | did you mean after?"
+    );
+    for word in [",", "exceed"] {
+        assert_eq!(
+            error(&format!("limit 1/s per source ban 1m after 1s {word} pass icmp any any")),
+            format!(
+                "1:38 expected a protocol; `exceed` stands behind all rates, `ban` behind that, found {word}"
+            )
+        );
+    }
 }
 
 #[test]
@@ -594,8 +646,16 @@ fn any_rule() -> impl Strategy<Value = String> {
         let burst = burst.map_or(String::new(), |burst| format!(" burst {burst}{unit}"));
         format!("{amount}{unit}/{period}{burst}{per}")
     });
-    let limit = (prop::collection::vec(rate, 1..4), pick(&["", " exceed drop", " exceed pass"]))
-        .prop_map(|(rates, exceed)| format!("limit {}{exceed}", rates.join(", ")));
+    let ban = (1_u32..600_000, 1_u32..3_600).prop_map(|(time, after)| format!(" ban {time}s after {after}s"));
+    let limit = (
+        prop::collection::vec(rate, 1..4),
+        pick(&["", " exceed drop", " exceed pass"]),
+        prop::option::of(ban),
+    );
+    let limit = limit.prop_map(|(rates, exceed, ban)| {
+        let ban = ban.filter(|_| rates[0].contains("per source")).unwrap_or_default();
+        format!("limit {}{exceed}{ban}", rates.join(", "))
+    });
     let action = prop_oneof![
         pick(&["permit", "deny", "reject", "reject with 9", "reject with host-prohibited"]),
         limit

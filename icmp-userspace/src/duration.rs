@@ -1,9 +1,9 @@
-//! Durations as they are typed and shown: `30s`, `10m`, `1h`.
+//! Durations as they are typed and shown, on the command line and in rules: `30s`, `10m`, `1h`.
 
 use std::time::Duration;
 
-/// Understands a duration.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+/// Understands a duration, or says what was expected.
+pub fn parse(text: &str) -> Result<Duration, String> {
     let expected = || "expected a duration like 30s, 10m, 12h or 7d".to_owned();
     let split = text.find(|character: char| !character.is_ascii_digit()).ok_or_else(expected)?;
     let (number, unit) = text.split_at(split);
@@ -26,7 +26,8 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
 const MAX: u64 = 3_650 * 86_400;
 
 /// The two largest units of a duration.
-pub(super) fn show(duration: Duration) -> String {
+#[must_use]
+pub fn show(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..60 => format!("{seconds}s"),
@@ -34,6 +35,15 @@ pub(super) fn show(duration: Duration) -> String {
         3600..86400 => format!("{}h{}m", seconds / 3600, seconds / 60 % 60),
         _ => format!("{}d{}h", seconds / 86400, seconds / 3600 % 24),
     }
+}
+
+/// A duration of whole seconds as [`parse`] understands it, in the largest unit of which it is a multiple.
+#[must_use]
+pub fn exact(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let (size, unit) = units.into_iter().find(|(size, _)| seconds.is_multiple_of(*size)).unwrap_or((1, "s"));
+    format!("{}{unit}", seconds / size)
 }
 
 #[cfg(test)]
@@ -45,6 +55,16 @@ mod tests {
         let texts =
             [59, 60, 3599, 3600, 86399, 86400, 180_000].map(|seconds| show(Duration::from_secs(seconds)));
         assert_eq!(texts, ["59s", "1m0s", "59m59s", "1h0m", "23h59m", "1d0h", "2d2h"]);
+    }
+
+    #[test]
+    fn exact_ones_are_understood_as_what_they_were() {
+        for (seconds, text) in
+            [(1, "1s"), (90, "90s"), (600, "10m"), (5_400, "90m"), (7_200, "2h"), (172_800, "2d")]
+        {
+            let duration = Duration::from_secs(seconds);
+            assert_eq!((exact(duration), parse(text)), (text.to_owned(), Ok(duration)));
+        }
     }
 
     #[test]
