@@ -224,7 +224,7 @@ impl fmt::Display for Listing<'_> {
         }
         writeln!(
             f,
-            "NS EACH is the server's core, with what it takes to wake it; the client's requests are 200 us under way before they \
+            "NS EACH is the server's core, with what it takes to wake it; the client's requests are 500 us under way before they \
              meet the flood.\n\nThe client loses:\n"
         )?;
         for row in self.0 {
