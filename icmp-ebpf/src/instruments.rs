@@ -123,8 +123,9 @@ impl Macs {
 
 /// Frames that [`HELD`] has room for; a power of two.
 const HELD_MOST: usize = 4;
-/// How long one is held, in nanoseconds: long enough for the client's core to turn to something else.
-const HOLD: u64 = 200_000;
+/// How long one is held, in nanoseconds: long enough for the client's core to turn to something else, and for a flood to fill the ring
+/// of a server that is too slow.
+const HOLD: u64 = 500_000;
 
 /// A longer pause of the generator, in nanoseconds, is a break.
 const BREAK: u64 = 100_000;
