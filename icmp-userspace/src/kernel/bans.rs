@@ -71,17 +71,13 @@ pub(super) fn read(pins: &Pins, now: Now) -> Result<Vec<Ban>, Error> {
     Ok(bans.into_values().collect())
 }
 
-/// Lifts bans; how many prefixes they were of.
-pub(super) fn lift(pins: &Pins, now: Now, which: impl Fn(Prefix) -> bool) -> Result<usize, Error> {
-    let mut lifted = BTreeMap::new();
+/// Lifts bans.
+pub(super) fn lift(pins: &Pins, which: impl Fn(Prefix) -> bool) -> Result<(), Error> {
     amend(pins, |cell, banned| {
-        let found = prefix(&banned.source).filter(|prefix| holds(*cell, now) && which(*prefix));
-        if let Some(prefix) = found {
+        if prefix(&banned.source).is_some_and(&which) {
             *cell = 0;
-            lifted.insert(prefix, ());
         }
-    })?;
-    Ok(lifted.len())
+    })
 }
 
 /// Forgets reasons that have left the policy, before their slots mean something else.

@@ -159,9 +159,9 @@ impl<'a> Change<'a> {
         Ok(bans)
     }
 
-    /// Lifts bans of these prefixes; how many there were.
-    pub fn lift_bans(&self, which: impl Fn(Prefix) -> bool) -> Result<usize, Error> {
-        bans::lift(&self.site.pins, Now::read(), which)
+    /// Lifts bans of these prefixes.
+    pub fn lift_bans(&self, which: impl Fn(Prefix) -> bool) -> Result<(), Error> {
+        bans::lift(&self.site.pins, which)
     }
 
     /// Brings the maps of dynamic sets in line with the entries, before `coming` gets into place: for its sets, and for those of
