@@ -166,7 +166,8 @@ impl Config {
         bucket_mask: 0,
         jiffy: 1,
         longest_span: 0,
-        bucket_secret: [0; 2],
+        // No secret, but as good a hash: the loader has better ones.
+        bucket_secret: [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03],
         evicted_slot: 0,
         reserved2: 0,
         ban_lengths: [BanLengths::NONE; MAX_BAN_LENGTHS],
