@@ -191,7 +191,8 @@ fn what_is_not_confirmed_goes_again() {
     assert!(last_good(&lab).contains("ttl = 100"));
     assert_eq!(generations(&lab).len(), 2);
     // Nothing else may come between.
-    for second in [&["apply", SERVER_END, text(&path)][..], &["attach", SERVER_END]] {
+    for second in [&["apply", SERVER_END, text(&path)][..], &["attach", SERVER_END, "--policy", text(&path)]]
+    {
         lab.icmpctl(second).fails(1, &["unless it is confirmed", "--rollback"]);
     }
     wait_until(|| status(&lab)["pending"].is_null());
