@@ -75,11 +75,8 @@ impl Loaded {
             for _ in 0..threads {
                 scope.spawn(move || {
                     while begin.elapsed() < time {
-                        let options = TestRunOptions {
-                            data_in: Some(frame),
-                            repeat: 1 << 18,
-                            ..TestRunOptions::new()
-                        };
+                        let options =
+                            TestRunOptions { data_in: Some(frame), repeat: 1 << 18, ..TestRunOptions::new() };
                         let _ = program.test_run(options).unwrap();
                     }
                 });

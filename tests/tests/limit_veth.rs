@@ -196,7 +196,10 @@ fn c89_threads_on_one_key_share_its_limit() {
                 let passed = all - over;
                 let may = |time| f64::from(burst) + f64::from(rate) * time;
                 println!("{rule}, {threads} threads: {passed} of {}; {all} in all", may(time));
-                assert!(over > passed / 10 && is_exact(passed, 1.0, may, time), "{passed}: {rule}, {threads}");
+                assert!(
+                    over > passed / 10 && is_exact(passed, 1.0, may, time),
+                    "{passed}: {rule}, {threads}"
+                );
             }
         }
     }
