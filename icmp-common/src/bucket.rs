@@ -28,9 +28,9 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 /// Most ticks that a bucket may take from empty to full, so that what lies ahead can be told from what is past.
 pub const MAX_SPAN: u64 = 1 << (TIME_BITS - 1);
 
-/// Ticks, a tenth of a second, that whoever takes may be late: CPUs see the clock advance one after the other, and may be held up
-/// once they have read it. To him a bucket that others have emptied since seems to take longer than its span to fill.
-const LATE: u64 = 100_000_000 / TICK;
+/// Ticks, a second, that whoever takes may be late: CPUs see the clock advance one after the other, and may be held up once they
+/// have read it. To him a bucket that others have emptied since seems to take longer than its span to fill.
+const LATE: u64 = 1_000_000_000 / TICK;
 
 /// Where a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn an_old_time_gains_nothing() {
         let line = Line::default();
-        for now in (LATE..2 * LATE).step_by(1000) {
+        for now in (LATE..2 * LATE).step_by(100_000) {
             takes(&line, 1, now);
             assert!(taken(&line, 1, (0..10).map(|_| now)) <= 10);
             for late in [1, 100, 600, 1000, LATE] {
