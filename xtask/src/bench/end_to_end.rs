@@ -12,7 +12,7 @@ use super::samples::Spread;
 use crate::{
     lab::{
         counts::{Counts, Drops},
-        flood::{Crowd, Flood, Instruments},
+        flood::{Crowd, Flood, Instruments, Source},
         interrupt::Interrupted,
         network::Network,
         nftables,
@@ -25,6 +25,9 @@ use crate::{
 const TIMES: f64 = 4.0;
 /// Requests of a round, after one from each source.
 const REQUESTS: u32 = 1 << 20;
+/// Most of them that veth may drop before anybody has seen them, and how often a round is tried.
+const MOST_DROPPED: u64 = REQUESTS as u64 / 100;
+const TRIES: usize = 4;
 
 /// A flood, under one limit in two ways.
 struct Case {
@@ -126,13 +129,35 @@ impl Case {
         let source = instruments.prepare(network, Flood::Ipv4)?;
         // Each source is known from then on, and has had what it may have at once.
         instruments.round(network, &source, self.sources)?;
-        let before = Drops::read(network)?;
-        let (replies, time) = instruments.round(network, &source, REQUESTS)?;
-        let dropped = Drops::read(network)?.since(&before).requests;
-        ensure!(dropped <= u64::from(REQUESTS / 100), "veth dropped {dropped} requests that nobody has seen");
+        let (mut round, mut dropped) = self.round(instruments, network, &source)?;
+        for _ in 1..TRIES {
+            if dropped <= MOST_DROPPED {
+                break;
+            }
+            (round, dropped) = self.round(instruments, network, &source)?;
+        }
+        ensure!(
+            dropped <= MOST_DROPPED,
+            "veth dropped {dropped} of {REQUESTS} requests before anybody saw them, and nearly as many in {TRIES} tries: something \
+             else keeps this machine busy; measure again when it is quiet"
+        );
         instruments.pass_on_client(network)?;
+        Ok(round)
+    }
+
+    /// One round, and how many of its requests veth has dropped because nobody took them in.
+    fn round(
+        &self,
+        instruments: &mut Instruments,
+        network: &Network,
+        source: &Source,
+    ) -> Result<(Round, u64)> {
+        let before = Drops::read(network)?;
+        let (replies, time) = instruments.round(network, source, REQUESTS)?;
+        let dropped = Drops::read(network)?.since(&before).requests;
         let requests = f64::from(REQUESTS);
-        Ok(Round { each: time.as_secs_f64() * 1e9 / requests, answered: replies as f64 / requests })
+        let round = Round { each: time.as_secs_f64() * 1e9 / requests, answered: replies as f64 / requests };
+        Ok((round, dropped))
     }
 }
 
@@ -171,17 +196,12 @@ pub(super) struct Listing<'a>(pub(super) &'a [Line]);
 
 impl fmt::Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let width = self.0.iter().map(|line| line.what.len()).max().unwrap_or_default();
+        let head = "END TO END, A LIMIT TO EACH SOURCE";
+        let width = self.0.iter().map(|line| line.what.len()).fold(head.len(), usize::max);
         writeln!(
             f,
             "{:<width$} {:>7} {:>8} {:>8} {:>8} {:>6} {:>12}  GOAL",
-            "END TO END, A LIMIT TO EACH SOURCE",
-            "ICMPCTL",
-            "ANSWERED",
-            "NFTABLES",
-            "ANSWERED",
-            "RATIO",
-            "SPREAD"
+            head, "ICMPCTL", "ANSWERED", "NFTABLES", "ANSWERED", "RATIO", "SPREAD"
         )?;
         for line in self.0 {
             let Line { what, ours, nftables, ratio, answered } = line;
