@@ -166,12 +166,12 @@ fn rate_text(length: usize) -> impl Strategy<Value = (String, Known)> {
         (amount, "bit", "s", amount as f64)
     });
     let burst = prop_oneof![1 => Just(1.0), 3 => 1.0..3.0_f64];
-    (prop_oneof![packets, bits], burst, 1..200_u64).prop_map(
+    (prop_oneof![packets, bits], burst, 2..200_u64).prop_map(
         move |((amount, unit, period, by_second), burst, more)| {
             let size = if unit == "bit" { 8 * length as u64 } else { 1 };
-            // What comes in 10 ms has to fit, and a packet.
+            // What comes in 10 ms has to fit, and two packets, or tokens are lost between one that is refused and the next.
             let least = (by_second / 100.0).ceil();
-            let burst = (least * burst) as u64 + more.max(1) * size;
+            let burst = (least * burst) as u64 + more * size;
             let size = size as f64;
             let known = Known { rate: by_second / SECOND as f64 / size, burst: burst as f64 / size };
             (format!("{amount}{unit}/{period} burst {burst}{unit}"), known)

@@ -133,7 +133,7 @@ in_both_builds! {
     c44_ttl_and_precedence_are_the_errors_own,
     c45_source_is_the_destination_if_it_is_ours,
     c46_c65_errors_to_one_source_are_limited,
-    c46_errors_in_all_are_limited,
+    c46_c48_errors_in_all_are_limited,
     c50_tags_are_kept,
     c51_errors_and_silence_are_counted_apart,
 }
@@ -446,23 +446,31 @@ fn c46_c65_errors_to_one_source_are_limited(build: Build) {
     }
 }
 
-/// Errors to all sources together have a limit of their own, which both families share.
-fn c46_errors_in_all_are_limited(build: Build) {
+/// C46, C48: errors to all sources together have a limit of their own, which both families share. Each takes half a token or one and a
+/// half, and one and a half have to be there.
+fn c46_c48_errors_in_all_are_limited(build: Build) {
     let policy = "acl.rules = \"reject icmp any any\"\nacl.errors.total = \"1/s burst 20\"";
     build.with(policy, |bed| {
-        for number in 0..10 {
-            bed.error4(&ping4(|ping| ping.ip.source = [198, 51, 100, number]));
-            bed.error6(&ping6(|ping| ping.ip.source[7] = number));
-        }
-        for number in 10..13 {
-            let v4 = ping4(|ping| ping.ip.source = [198, 51, 100, number]);
-            bed.ends(&v4, Ipv4, Reason::RejectOverLimit, None);
-            let v6 = ping6(|ping| ping.ip.source[7] = number);
-            bed.ends(&v6, Ipv6, Reason::RejectOverLimit, None);
-        }
-        bed.wait(Duration::from_millis(1200));
-        bed.error4(&ping4(|_| ()));
-        bed.ends(&ping6(|_| ()), Ipv6, Reason::RejectOverLimit, None);
+        let mut sources = 0..;
+        let mut sent = |bed: &mut dyn Bed, family, packets| {
+            let rejected = |source: &u8| {
+                let frame = match family {
+                    Ipv4 => ping4(|ping| ping.ip.source = [198, 51, 100, *source]),
+                    Ipv6 => ping6(|ping| ping.ip.source[7] = *source),
+                };
+                let reason = bed.run(&frame).counted.map(|(_, reason)| reason);
+                assert!(matches!(reason, Some(Reason::Rejected | Reason::RejectOverLimit)), "{reason:?}");
+                reason == Some(Reason::Rejected)
+            };
+            sources.by_ref().take(packets).filter(rejected).count()
+        };
+        let first = sent(bed, Ipv4, 50);
+        assert!((13..=39).contains(&first), "{first} of 20");
+        assert_eq!(sent(bed, Ipv6, 50), 0);
+        bed.wait(Duration::from_secs(2));
+        let then = sent(bed, Ipv6, 50);
+        assert!((1..=5).contains(&then), "{then} of 2");
+        assert_eq!(sent(bed, Ipv4, 50), 0);
     });
 }
 
