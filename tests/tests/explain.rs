@@ -365,7 +365,7 @@ fn saying_it_changes_nothing() {
     lab.client.ip(&format!("link set dev {} down", icmp_tests::netns::CLIENT_END));
     let state = || {
         let mut all = lab.icmpctl(&["stats", "--rules", "--json"]).ok();
-        for map in ["errors", "dynamic4", "dynamic6"] {
+        for map in ["buckets", "bans", "dynamic4", "dynamic6"] {
             all +=
                 &run(Command::new("bpftool").args(["-j", "map", "dump", "pinned"]).arg(lab.pins().join(map)));
         }

@@ -421,7 +421,7 @@ fn signals_detach() {
         let finished = running.wait();
         assert!(
             finished.stderr.contains(
-                "ipv4: 1 received, 1 answered, 0 passed, 0 denied (0 of them told so), 0 malformed"
+                "ipv4: 1 received, 1 answered, 0 passed, 0 denied (0 of them told so), 0 limited, 0 malformed"
             ),
             "{finished}"
         );
