@@ -144,33 +144,38 @@ fn against_guard(rule: &Rule, refused: bool) -> Option<Diagnostic> {
 fn unfit_rates(rule: &Rule) -> Vec<Diagnostic> {
     let Action::Limit(Limit { rates, .. }) = &rule.action else { return Vec::new() };
     let unfit = rates.iter().filter_map(|rate| Some((rate, limits::check(rate).err()?)));
-    let diagnostic = |(rate, unfit): (&Rate, Unfit)| {
-        let burst = limits::burst(rate);
-        let bits = if rate.unit == Unit::Bits { "bit" } else { "" };
-        let called = called(rule);
-        let (message, help) = match unfit {
-            Unfit::Burst(least) => (
-                format!(
-                    "{called}: burst {burst}{bits} of the rate {rate} is less than comes in {} ms, for which the kernel's clock may \
-                     stand still",
-                    limits::CLOCK.as_millis()
-                ),
-                format!("write burst {least}{bits} or more"),
+    unfit.map(|(rate, unfit)| diagnostic_of(rate, unfit, &called(rule), rule.span.clone())).collect()
+}
+
+/// Why the rate of a rule, or of errors, can't be kept; `called` is what it belongs to.
+pub(super) fn diagnostic_of(rate: &Rate, unfit: Unfit, called: &str, span: Range<usize>) -> Diagnostic {
+    let burst = limits::burst(rate);
+    let bits = if rate.unit == Unit::Bits { "bit" } else { "" };
+    let (message, help) = match unfit {
+        Unfit::Burst(least) => (
+            format!(
+                "{called}: burst {burst}{bits} of the rate {rate} is less than comes in {} ms, for which the kernel's clock may \
+                 stand still",
+                limits::CLOCK.as_millis()
             ),
-            Unfit::Span(most) => (
-                format!(
-                    "{called}: burst {burst}{bits} of the rate {rate} takes longer to come again than can be counted"
-                ),
-                format!("write burst {most}{bits} or less"),
+            format!("write burst {least}{bits} or more"),
+        ),
+        Unfit::Packet(least) => (
+            format!("{called}: burst {burst}{bits} of the rate {rate} is less than the shortest packet has"),
+            format!("write burst {least}{bits} or more; longer packets than the burst never pass"),
+        ),
+        Unfit::Span(most) => (
+            format!(
+                "{called}: burst {burst}{bits} of the rate {rate} takes longer to come again than can be counted"
             ),
-            Unfit::Fast(most) => (
-                format!("{called}: the rate {rate} is more than can be counted"),
-                format!("{most}{bits}/s is the most"),
-            ),
-        };
-        Diagnostic::new(rule.span.clone(), message).with_help(help)
+            format!("write burst {most}{bits} or less"),
+        ),
+        Unfit::Fast(most) => (
+            format!("{called}: the rate {rate} is more than can be counted"),
+            format!("{most}{bits}/s is the most"),
+        ),
     };
-    unfit.map(diagnostic).collect()
+    Diagnostic::new(span, message).with_help(help)
 }
 
 // Bans.
