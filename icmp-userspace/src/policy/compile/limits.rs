@@ -95,6 +95,13 @@ pub fn span(rate: &Rate) -> u64 {
     u64::try_from(span).unwrap_or(u64::MAX)
 }
 
+/// Ticks that cells of a rate lie ahead of time at most: its buckets, and what remembers since when somebody has been over it.
+#[must_use]
+pub fn longest_span(rate: &Rate, ban: Option<Ban>) -> u64 {
+    let remembered = ban.map_or(0, |ban| lasting_span(penalty(ban).pause()));
+    span(rate).max(remembered)
+}
+
 /// The rates of errors that `reject` sends: to one source, and in all.
 #[must_use]
 pub fn error_rates(errors: &ErrorLimits) -> [Rate; 2] {
