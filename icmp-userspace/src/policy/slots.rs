@@ -389,8 +389,9 @@ mod tests {
     #[test]
     fn rates_that_ban_know_how_long_they_remember() {
         let rules = "limit 10/s burst 1 per source, 20/s burst 40 per rule ban 1m after 30s icmp any any";
-        let text =
-            format!("sets.banned = {{ dynamic = true }}\nacl.rules = '{rules}'\nacl.errors.total = '1/s burst 3'");
+        let text = format!(
+            "sets.banned = {{ dynamic = true }}\nacl.rules = '{rules}'\nacl.errors.total = '1/s burst 3'"
+        );
         let policy = crate::policy::file::parse(&text).unwrap();
         let slots = Slots::assign(&policy, &Slots::default()).unwrap();
         let spans = slots.limits(&policy).into_iter().map(|line| line.span / (1_000_000_000 / TICK));

@@ -328,6 +328,17 @@ fn reports_bans_that_cannot_be() {
             format!("{denied}permit icmp set:few any|{}", limit("/25", "any")),
             "= write per source/26, or put that rule before rule 10 (deny icmp set:banned any)",
         ),
+        // The /64 of the default, too: nobody leaves those out of a ban who are permitted behind what denies it.
+        (
+            BANNED,
+            format!("{denied}permit icmp host 2001:db8:7::4 any|{}", any("")),
+            "would ban 2001:db8:7::/64, and in it 2001:db8:7::4, which rule 20 (permit icmp6 host 2001:db8:7::4 any) exempts",
+        ),
+        (
+            BANNED,
+            format!("{denied}permit icmp host 2001:db8:7::4 any|{}", any("")),
+            "= write per source/128, or put that rule before rule 10",
+        ),
     ] {
         let text = errors(&banning(sets, &rules));
         assert!(text.contains(message), "{message:?} is missing in:\n{text}");
@@ -338,6 +349,7 @@ fn reports_bans_that_cannot_be() {
         format!("{denied}{}", limit("/24", "203.0.113.0/24")),
         format!("permit icmp set:few any|{denied}{}", limit("/25", "any")),
         format!("{denied}permit icmp set:few any|{}", any("")),
+        format!("permit icmp host 2001:db8:7::4 any|{denied}{}", any("")),
     ] {
         let policy = banning(BANNED, &rules);
         assert_eq!(parse(&policy).map(|_| ()), Ok(()), "{rules}");
