@@ -112,7 +112,9 @@ pub fn lasts<L: Line>(line: &L, tag: u32, pause: u64, longest: u64, now: u64) ->
     let Found { place, cell, is_same } = find(line, tag, longest, now);
     let before = ahead(cell, now, longest);
     let pace = now >> PACE_BITS & PACE_MASK;
-    let goes_on = is_same && before != 0;
+    // What seems to have gone on for half of all times or longer is long past and has come round, or began while we were late.
+    let has_begun = pace.wrapping_sub(cell) & PACE_MASK <= PACE_MASK / 2;
+    let goes_on = is_same && before != 0 && has_begun;
     let since = if goes_on { cell & PACE_MASK } else { pace };
     let end = now.wrapping_add(pause + PACE) & TIME_MASK & !(PACE - 1);
     // Whoever loses a race leaves it to others to remember.
@@ -336,6 +338,22 @@ mod tests {
             let again = 19 * PAUSE + longest + 1;
             assert_eq!(at(again).ticks, 0);
             close(at(again + PAUSE / 2).ticks, PAUSE / 2);
+        }
+    }
+
+    #[test]
+    fn what_has_come_round_or_is_yet_to_begin_does_not_go_on() {
+        const PAUSE: u64 = 100 * PACE;
+        // Other buckets of the table take long to fill, and so what is past seems to lie ahead.
+        for ahead in [lasting_span(PAUSE), MAX_SPAN / 2, MAX_SPAN] {
+            let line = Line::default();
+            assert_eq!(lasts(&line, 7, PAUSE, MAX_SPAN, 0).ticks, 0);
+            let end = PAUSE + PACE;
+            assert_eq!(lasts(&line, 7, PAUSE, MAX_SPAN, end + (1 << TIME_BITS) - ahead).ticks, 0, "{ahead}");
+        }
+        let line = Line::default();
+        for now in [50 * PACE, 50 * PACE - 1, 49 * PACE] {
+            assert!(lasts(&line, 7, PAUSE, MAX_SPAN, now).ticks <= PACE, "{now}");
         }
     }
 

@@ -19,7 +19,10 @@ use toml::de::DeTable;
 use super::{
     Limits, Policy, Respond, Set,
     acl::{Acl, DefaultAction, ErrorLimits, Origin, Rule},
-    compile::RESERVED,
+    compile::{
+        RESERVED,
+        limits::{check, error_rates},
+    },
     diagnostic::{Diagnostic, Invalid, Report},
     input::{self, ReadError},
     lint::{self, Places},
@@ -374,10 +377,11 @@ fn error_limits(value: &Value<'_>, limits: &mut ErrorLimits, diagnostics: &mut V
         return;
     };
     for (key, value) in table {
-        let place = match key.get_ref().as_ref() {
-            "per-source" => &mut limits.per_source,
-            "total" => &mut limits.total,
-            name => {
+        let name = key.get_ref().as_ref();
+        let (place, number) = match name {
+            "per-source" => (&mut limits.per_source, 0),
+            "total" => (&mut limits.total, 1),
+            _ => {
                 let known = ["per-source", "total"];
                 diagnostics.push(unknown("key in [acl.errors]", name, key.span(), &known));
                 continue;
@@ -388,7 +392,12 @@ fn error_limits(value: &Value<'_>, limits: &mut ErrorLimits, diagnostics: &mut V
             continue;
         };
         match rules::error_rate(text) {
-            Ok(rate) => *place = rate,
+            Ok(rate) => {
+                *place = rate;
+                let rate = &error_rates(limits)[number];
+                let unfit = check(rate).err();
+                diagnostics.extend(unfit.map(|unfit| lint::diagnostic_of(rate, unfit, name, value.span())));
+            }
             Err(message) => diagnostics.push(Diagnostic::new(value.span(), message)),
         }
     }

@@ -144,33 +144,38 @@ fn against_guard(rule: &Rule, refused: bool) -> Option<Diagnostic> {
 fn unfit_rates(rule: &Rule) -> Vec<Diagnostic> {
     let Action::Limit(Limit { rates, .. }) = &rule.action else { return Vec::new() };
     let unfit = rates.iter().filter_map(|rate| Some((rate, limits::check(rate).err()?)));
-    let diagnostic = |(rate, unfit): (&Rate, Unfit)| {
-        let burst = limits::burst(rate);
-        let bits = if rate.unit == Unit::Bits { "bit" } else { "" };
-        let called = called(rule);
-        let (message, help) = match unfit {
-            Unfit::Burst(least) => (
-                format!(
-                    "{called}: burst {burst}{bits} of the rate {rate} is less than comes in {} ms, for which the kernel's clock may \
-                     stand still",
-                    limits::CLOCK.as_millis()
-                ),
-                format!("write burst {least}{bits} or more"),
+    unfit.map(|(rate, unfit)| diagnostic_of(rate, unfit, &called(rule), rule.span.clone())).collect()
+}
+
+/// Why the rate of a rule, or of errors, can't be kept; `called` is what it belongs to.
+pub(super) fn diagnostic_of(rate: &Rate, unfit: Unfit, called: &str, span: Range<usize>) -> Diagnostic {
+    let burst = limits::burst(rate);
+    let bits = if rate.unit == Unit::Bits { "bit" } else { "" };
+    let (message, help) = match unfit {
+        Unfit::Burst(least) => (
+            format!(
+                "{called}: burst {burst}{bits} of the rate {rate} is less than comes in {} ms, for which the kernel's clock may \
+                 stand still",
+                limits::CLOCK.as_millis()
             ),
-            Unfit::Span(most) => (
-                format!(
-                    "{called}: burst {burst}{bits} of the rate {rate} takes longer to come again than can be counted"
-                ),
-                format!("write burst {most}{bits} or less"),
+            format!("write burst {least}{bits} or more"),
+        ),
+        Unfit::Packet(least) => (
+            format!("{called}: burst {burst}{bits} of the rate {rate} is less than the shortest packet has"),
+            format!("write burst {least}{bits} or more; longer packets than the burst never pass"),
+        ),
+        Unfit::Span(most) => (
+            format!(
+                "{called}: burst {burst}{bits} of the rate {rate} takes longer to come again than can be counted"
             ),
-            Unfit::Fast(most) => (
-                format!("{called}: the rate {rate} is more than can be counted"),
-                format!("{most}{bits}/s is the most"),
-            ),
-        };
-        Diagnostic::new(rule.span.clone(), message).with_help(help)
+            format!("write burst {most}{bits} or less"),
+        ),
+        Unfit::Fast(most) => (
+            format!("{called}: the rate {rate} is more than can be counted"),
+            format!("{most}{bits}/s is the most"),
+        ),
     };
-    unfit.map(diagnostic).collect()
+    Diagnostic::new(span, message).with_help(help)
 }
 
 // Bans.
@@ -215,13 +220,10 @@ fn unfit_ban(policy: &Policy, at: usize, rule: &Rule) -> Option<Diagnostic> {
             );
         }
     }
-    // A prefix whose length is larger than this is one host's, or one subnet's.
-    const USUAL: [u8; 2] = [32, 64];
     let family = |prefix: Prefix| usize::from(prefix.address().is_ipv6());
     // Whether a ban can be of a prefix that this one is a part of.
     let is_hit = |part: &Prefix| {
-        let family = family(*part);
-        let length = lengths[family].filter(|length| *length < USUAL[family] && *length < part.length());
+        let length = lengths[family(*part)].filter(|length| *length < part.length());
         length.is_some_and(|length| {
             let hit = Prefix::containing(part.address(), length);
             match &rule.source {
@@ -232,14 +234,17 @@ fn unfit_ban(policy: &Policy, at: usize, rule: &Rule) -> Option<Diagnostic> {
             }
         })
     };
-    let refused = |part: Prefix, what: &str, help: &str| {
+    let refused = |part: Prefix, length: u8, what: &str, help: &str| {
         let hit = Prefix::containing(part.address(), lengths[family(part)].unwrap_or_default());
-        let length = part.length().min(USUAL[family(part)]);
         let message = format!("{} would ban {hit}, and in it {part}, which {what}", called(rule));
         Some(error(message)?.with_help(format!("write per source/{length}{help}")))
     };
-    if let Some(served) = policy.respond.prefixes.iter().find(|served| is_hit(served)) {
-        return refused(*served, "is served", "");
+    // The prefixes of one host, or of one subnet: served addresses that lie in such a one are left out of its ban.
+    const USUAL: [u8; 2] = [32, 64];
+    let is_wide =
+        |part: &&Prefix| lengths[family(**part)].is_some_and(|length| length < USUAL[family(**part)]);
+    if let Some(served) = policy.respond.prefixes.iter().filter(is_wide).find(|served| is_hit(served)) {
+        return refused(*served, served.length().min(USUAL[family(*served)]), "is served", "");
     }
     // What is permitted before those who are banned are denied is not hit.
     let earlier = &policy.acl.rules[..at];
@@ -247,7 +252,8 @@ fn unfit_ban(policy: &Policy, at: usize, rule: &Rule) -> Option<Diagnostic> {
     earlier[denied..].iter().filter(|earlier| earlier.action == Action::Permit).find_map(|permit| {
         let part = prefixes_of(policy, &permit.source).iter().find(|part| is_hit(part))?;
         let exempt = format!("{} exempts", called(permit));
-        refused(*part, &exempt, &format!(", or put that rule before {}", called(&earlier[denied])))
+        let instead = format!(", or put that rule before {}", called(&earlier[denied]));
+        refused(*part, part.length(), &exempt, &instead)
     })
 }
 

@@ -68,7 +68,7 @@ pub struct LimitLine {
     pub rate: String,
     /// The slot that counts what is over it.
     pub over_slot: u32,
-    /// Ticks that a bucket takes to fill.
+    /// Ticks that its cells in the table of buckets lie ahead of time at most.
     pub span: u64,
     /// Lengths of the prefixes that are banned for being over it, of IPv4 and of IPv6; none if nobody is.
     #[serde(default)]
@@ -199,17 +199,16 @@ impl Slots {
             let Action::Limit(limit) = &rule.action else { continue };
             let text = rule.to_string();
             for (number, rate) in limit.rates.iter().enumerate() {
+                let ban = limit.ban.filter(|_| number == 0);
                 lines.extend(self.rule(&over_text(&text, number)).map(|over_slot| LimitLine {
                     number: Some(rule.number),
                     origin: rule.origin.name().to_owned(),
                     rule_slot: self.rule(&text),
                     rate: rate.to_string(),
                     over_slot,
-                    span: limits::span(rate),
+                    span: limits::longest_span(rate, ban),
                     bans: match rate.per {
-                        Per::Source { length4, length6 } if limit.ban.is_some() && number == 0 => {
-                            Some([length4, length6])
-                        }
+                        Per::Source { length4, length6 } if ban.is_some() => Some([length4, length6]),
                         _ => None,
                     },
                 }));
@@ -223,7 +222,7 @@ impl Slots {
                 rule_slot: None,
                 rate: rate.to_string(),
                 over_slot,
-                span: limits::span(rate),
+                span: limits::longest_span(rate, None),
                 bans: None,
             }));
         }
@@ -294,6 +293,8 @@ fn are_distinct(numbers: &BTreeMap<String, u32>, end: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
+
+    use icmp_common::bucket::TICK;
 
     use super::*;
     use crate::policy::{
@@ -383,6 +384,19 @@ mod tests {
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let full = Slots::assign(&policy(&[], &names), &Slots::default()).unwrap();
         assert_eq!(Slots::assign(&policy(&[], &["x"]), &full), Err(TooMany::Sets(1)));
+    }
+
+    #[test]
+    fn rates_that_ban_know_how_long_they_remember() {
+        let rules = "limit 10/s burst 1 per source, 20/s burst 40 per rule ban 1m after 30s icmp any any";
+        let text = format!(
+            "sets.banned = {{ dynamic = true }}\nacl.rules = '{rules}'\nacl.errors.total = '1/s burst 3'"
+        );
+        let policy = crate::policy::file::parse(&text).unwrap();
+        let slots = Slots::assign(&policy, &Slots::default()).unwrap();
+        let spans = slots.limits(&policy).into_iter().map(|line| line.span / (1_000_000_000 / TICK));
+        // Seconds: a pause of five, two to fill; of errors one, and three.
+        assert_eq!(spans.collect::<Vec<_>>(), [5, 2, 1, 3]);
     }
 
     #[test]

@@ -26,6 +26,8 @@ const QUANTA: u64 = 1 << 10;
 pub enum Unfit {
     /// The bucket holds less than comes in a tick of the clock: so much would be enough.
     Burst(u64),
+    /// No packet fits into the bucket: so much would be enough for the shortest.
+    Packet(u64),
     /// The bucket takes too long to fill: so much would be short enough.
     Span(u64),
     /// More than can be counted: so much can.
@@ -34,6 +36,9 @@ pub enum Unfit {
 
 /// The highest rates, a second: that many packets a tick of a bucket can tell apart, and a bit takes a part of one.
 const FASTEST: (u64, u64) = (10_000_000, 10_000_000_000);
+
+/// Bits of the shortest ICMP packet: an IPv4 header and an ICMP header.
+const SHORTEST: u64 = 8 * (20 + 8);
 
 /// How much a rate allows at once where the rule does not say: what comes in a tenth of a second, and five packets or a full frame
 /// at least.
@@ -90,6 +95,13 @@ pub fn span(rate: &Rate) -> u64 {
     u64::try_from(span).unwrap_or(u64::MAX)
 }
 
+/// Ticks that cells of a rate lie ahead of time at most: its buckets, and what remembers since when somebody has been over it.
+#[must_use]
+pub fn longest_span(rate: &Rate, ban: Option<Ban>) -> u64 {
+    let remembered = ban.map_or(0, |ban| lasting_span(penalty(ban).pause()));
+    span(rate).max(remembered)
+}
+
 /// The rates of errors that `reject` sends: to one source, and in all.
 #[must_use]
 pub fn error_rates(errors: &ErrorLimits) -> [Rate; 2] {
@@ -115,6 +127,9 @@ pub fn check(rate: &Rate) -> Result<(), Unfit> {
     let least = per(rate, CLOCK);
     if burst(rate) < least {
         return Err(Unfit::Burst(least));
+    }
+    if rate.unit == Unit::Bits && burst(rate) < SHORTEST {
+        return Err(Unfit::Packet(SHORTEST));
     }
     if span(rate) > MAX_SPAN {
         return Err(Unfit::Span(per(rate, Duration::from_nanos(MAX_SPAN * TICK))));

@@ -246,6 +246,14 @@ fn reports_errors_in_limits() {
         ),
         ("acl.rules = 'limit 100000/s burst 999 icmp any any'", "= write burst 1000 or more"),
         ("acl.rules = 'limit 1mbit/s burst 9kbit icmp any any'", "= write burst 10000bit or more"),
+        (
+            "acl.rules = 'limit 1kbit/s burst 223bit icmp any any'",
+            "burst 223bit of the rate 1000bit/s burst 223bit is less than the shortest packet has",
+        ),
+        (
+            "acl.rules = 'limit 1kbit/s burst 223bit icmp any any'",
+            "= write burst 224bit or more; longer packets",
+        ),
         ("acl.rules = 'limit 1/h burst 10 icmp any any'", "takes longer to come again than can be counted"),
         ("acl.rules = 'limit 1/h burst 10 icmp any any'", "= write burst 9 or less"),
         ("acl.rules = 'limit 20000000/s icmp any any'", "the rate 20000000/s is more than can be counted"),
@@ -254,11 +262,27 @@ fn reports_errors_in_limits() {
             "acl.rules = 'limit 1/s, 2/s burst 9, 3/s per source, 4/s per destination, 5/s icmp any any'",
             "p.toml:1:75: a limit has 4 rates at most",
         ),
+        (
+            "acl.errors.per-source = '1/s burst 40000'",
+            "p.toml:1:25: per-source: burst 40000 of the rate 1/s burst 40000 per source takes longer to come again than can be counted",
+        ),
+        ("acl.errors.per-source = '1/s burst 40000'", "= write burst 35184 or less"),
+        (
+            "acl.errors.total = '100000/s burst 5'",
+            "total: burst 5 of the rate 100000/s burst 5 is less than comes in 10 ms",
+        ),
+        ("acl.errors.total = '20000000/s'", "= 10000000/s is the most"),
     ] {
         let text = errors(text);
         assert!(text.contains(message), "{message:?} is missing in:\n{text}");
     }
-    for rule in ["limit 1/h burst 9", "limit 10000000/s", "limit 10gbit/s", "limit 100000/s burst 1000"] {
+    for rule in [
+        "limit 1/h burst 9",
+        "limit 10000000/s",
+        "limit 10gbit/s",
+        "limit 100000/s burst 1000",
+        "limit 1kbit/s burst 224bit",
+    ] {
         parse(&format!("acl.rules = '{rule} icmp any any'")).unwrap();
     }
 }
@@ -304,6 +328,17 @@ fn reports_bans_that_cannot_be() {
             format!("{denied}permit icmp set:few any|{}", limit("/25", "any")),
             "= write per source/26, or put that rule before rule 10 (deny icmp set:banned any)",
         ),
+        // The /64 of the default, too: nobody leaves those out of a ban who are permitted behind what denies it.
+        (
+            BANNED,
+            format!("{denied}permit icmp host 2001:db8:7::4 any|{}", any("")),
+            "would ban 2001:db8:7::/64, and in it 2001:db8:7::4, which rule 20 (permit icmp6 host 2001:db8:7::4 any) exempts",
+        ),
+        (
+            BANNED,
+            format!("{denied}permit icmp host 2001:db8:7::4 any|{}", any("")),
+            "= write per source/128, or put that rule before rule 10",
+        ),
     ] {
         let text = errors(&banning(sets, &rules));
         assert!(text.contains(message), "{message:?} is missing in:\n{text}");
@@ -314,6 +349,7 @@ fn reports_bans_that_cannot_be() {
         format!("{denied}{}", limit("/24", "203.0.113.0/24")),
         format!("permit icmp set:few any|{denied}{}", limit("/25", "any")),
         format!("{denied}permit icmp set:few any|{}", any("")),
+        format!("permit icmp host 2001:db8:7::4 any|{denied}{}", any("")),
     ] {
         let policy = banning(BANNED, &rules);
         assert_eq!(parse(&policy).map(|_| ()), Ok(()), "{rules}");
