@@ -104,8 +104,6 @@ impl<'a> Change<'a> {
             if kept.is_empty() {
                 // Some were missing, and without them the others are worth nothing.
                 pins.pin_all(&program)?;
-            } else if !fit {
-                pins.pin_buckets(&program)?;
             }
             let others = if kept.is_empty() { &Slots::default() } else { &running.generation.slots };
             self.enforce_sets(&new.generation.slots, others)?;
@@ -116,7 +114,9 @@ impl<'a> Change<'a> {
             state.discard(id);
             return Err(error);
         }
-        let tidied = self.settle(id, files.read().and_then(|record| record.pending));
+        // Only now: those that are pinned belong to the program that ran until here.
+        let pinned = if fit || kept.is_empty() { Ok(()) } else { pins.pin_buckets(&program) };
+        let tidied = pinned.and_then(|()| self.settle(id, files.read().and_then(|record| record.pending)));
         tidied.map_err(|error| Error::Untidy { error: Box::new(error) })?;
         Ok(id)
     }

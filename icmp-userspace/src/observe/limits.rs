@@ -1,6 +1,9 @@
 //! Limits: what was within each rate and what over it, and how full the table of buckets is.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use icmp_common::bucket::{CELLS, is_in_use};
@@ -24,6 +27,14 @@ pub struct Row {
     pub over: u64,
 }
 
+impl Row {
+    /// The row of a rate that nothing has come to.
+    fn nothing(line: &LimitLine) -> Self {
+        let LimitLine { number, origin, rate, .. } = line.clone();
+        Self { number, origin, rate, within: line.rule_slot.map(|_| 0), over: 0 }
+    }
+}
+
 /// The table of buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Table {
@@ -41,9 +52,14 @@ pub fn rows(lines: &[LimitLine], slots: &Slots, counts: &Counts) -> Vec<Row> {
     let count = |slot| slots.since_start(slot, counts.slot(slot));
     // What has come to each rule's next rate.
     let mut left = HashMap::new();
+    let mut seen = HashSet::new();
     lines
         .iter()
         .map(|line| {
+            // Of rules with the same text the first one decides always.
+            if !seen.insert(line.over_slot) {
+                return Row::nothing(line);
+            }
             let over = count(line.over_slot);
             let within = line.rule_slot.map(|slot| {
                 let left = left.entry(slot).or_insert_with(|| count(slot));
@@ -51,7 +67,7 @@ pub fn rows(lines: &[LimitLine], slots: &Slots, counts: &Counts) -> Vec<Row> {
                 *left = left.saturating_sub(over);
                 *left
             });
-            Row { number: line.number, origin: line.origin.clone(), rate: line.rate.clone(), within, over }
+            Row { within, over, ..Row::nothing(line) }
         })
         .collect()
 }
@@ -78,4 +94,33 @@ pub fn table(
     let slot = slots.rule(EVICTED_TEXT);
     let given_way = slot.map_or(0, |slot| slots.since_start(slot, counts.slot(slot)));
     Ok(Table { buckets: u64::from(buckets) * CELLS as u64, in_use, given_way })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_over_one_rate_does_not_come_to_the_next() {
+        let line = |number, rule_slot, over_slot| LimitLine {
+            number,
+            origin: "file".to_owned(),
+            rule_slot,
+            rate: "1/s".to_owned(),
+            over_slot,
+            span: 1,
+        };
+        let lines = [
+            line(Some(10), Some(3), 4),
+            line(Some(10), Some(3), 5),
+            // The same rule once more.
+            line(Some(20), Some(3), 4),
+            line(Some(20), Some(3), 5),
+            line(None, None, 6),
+        ];
+        let counts = Counts::of(&[(3, 100), (4, 30), (5, 20), (6, 7)]);
+        let rows = rows(&lines, &Slots::default(), &counts);
+        let found: Vec<_> = rows.iter().map(|row| (row.within, row.over)).collect();
+        assert_eq!(found, [(Some(70), 30), (Some(50), 20), (Some(0), 0), (Some(0), 0), (None, 7)]);
+    }
 }

@@ -30,6 +30,14 @@ impl Counts {
         Self(vec![0; RULE_SLOTS])
     }
 
+    /// Counters that hold so much, by their slots.
+    #[cfg(test)]
+    pub(super) fn of(slots: &[(usize, u64)]) -> Self {
+        let mut counts = Self::zero();
+        slots.iter().for_each(|(slot, count)| counts.0[*slot] = *count);
+        counts
+    }
+
     /// Reads the counters that are pinned at `path`.
     pub fn read_pinned(path: &Path) -> Result<Self, MapError> {
         Self::read(MapData::from_pin(path)?, RULE_SLOTS as u32)
@@ -109,8 +117,7 @@ mod tests {
             line(Some(20), 7, "deny icmp any any"),
             line(None, 1, "guard"),
         ];
-        let mut counts = Counts::zero();
-        (counts.0[7], counts.0[1]) = (42, 3);
+        let counts = Counts::of(&[(7, 42), (1, 3)]);
         let packets: Vec<_> = rows(&lines, &slots, &counts).iter().map(|row| row.packets).collect();
         assert_eq!(packets, [2, 0, 3]);
     }
