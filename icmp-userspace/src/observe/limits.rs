@@ -109,6 +109,7 @@ mod tests {
             rate: "1/s".to_owned(),
             over_slot,
             span: 1,
+            bans: None,
         };
         let lines = [
             line(Some(10), Some(3), 4),
