@@ -1,12 +1,12 @@
 //! Token buckets by the million in fixed memory: the generic cell rate algorithm (ITU-T I.371), whose whole state is one time.
 //!
-//! A bucket is a cell: a tag of 16 bits that tells it from others, and the theoretical arrival time, 48 bits of ticks: the
+//! A bucket is a cell: a tag of 18 bits that tells it from others, and the theoretical arrival time, 46 bits of ticks: the
 //! time at which the bucket will be full again. An empty cell is a full bucket. Eight cells are a line, one cache line; a
 //! bucket's hash picks its line. Where no cell of a line has the tag, the one with the earliest time gives way: the bucket
 //! that is fullest, and so knows least. So memory never runs out, and a flood of new buckets takes nothing from those that are
 //! being limited.
 //!
-//! A tick is short enough for ten million tokens a second, and 2^48 of them, which is where times wrap, are 13 days.
+//! A tick is short enough for ten million tokens a second, and 2^46 of them, which is where times wrap, are three days.
 
 /// A cache line of cells, which several CPUs may use at once.
 pub trait Line {
@@ -23,11 +23,11 @@ pub const CELLS: usize = 8;
 pub const TICK: u64 = 4;
 
 /// Bits of a time.
-const TIME_BITS: u32 = 48;
+const TIME_BITS: u32 = 46;
 const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 /// Most ticks that a bucket may take from empty to full, so that what lies ahead can be told from what is past: nearly ten hours. A
 /// bucket that was used last as long before that as times take to wrap seems to be as empty as then.
-pub const MAX_SPAN: u64 = 1 << (TIME_BITS - 5);
+pub const MAX_SPAN: u64 = 1 << (TIME_BITS - 3);
 
 /// Ticks, a second, that whoever takes may be late: CPUs see the clock advance one after the other, and may be held up once they
 /// have read it. To him a bucket that others have emptied since seems to take longer than its span to fill.
@@ -38,7 +38,7 @@ const LATE: u64 = 1_000_000_000 / TICK;
 pub struct Place {
     /// A hash of 24 bits, of which the lower ones are the number of its line: as many as there are lines.
     pub line: u32,
-    /// Its tag there: 16 bits, not 0.
+    /// Its tag there: 18 bits, not 0.
     pub tag: u32,
 }
 
@@ -90,9 +90,9 @@ pub struct Lasting {
     pub evicting: bool,
 }
 
-/// Ticks of a pace, by which cells that remember when something began count time: 67 milliseconds.
+/// Ticks of a pace, by which cells that remember when something began count time: 34 milliseconds.
 const PACE: u64 = 1 << PACE_BITS;
-const PACE_BITS: u32 = 24;
+const PACE_BITS: u32 = 23;
 const PACE_MASK: u64 = TIME_MASK >> PACE_BITS;
 
 const _: () = assert!(PACE_MASK < PACE, "the bits that a time in paces leaves free hold another one");
@@ -125,7 +125,7 @@ pub fn lasts<L: Line>(line: &L, tag: u32, pause: u64, longest: u64, now: u64) ->
     Lasting { ticks: (pace.wrapping_sub(since) & PACE_MASK) << PACE_BITS, evicting: is_new && before != 0 }
 }
 
-/// Takes tokens out of the bucket with this tag (16 bits, not 0), if it has them. `longest` is the longest span of all buckets in the
+/// Takes tokens out of the bucket with this tag (18 bits, not 0), if it has them. `longest` is the longest span of all buckets in the
 /// table: what is further ahead than that is long past. `now` is in ticks.
 ///
 /// Several CPUs may do so at once: whoever loses a race has to look again, and gives up after a few rounds, which is to say that
@@ -407,7 +407,7 @@ mod tests {
             let mut lines = [0_u32; LINES];
             for source in 0..64 * LINES as u64 {
                 let place = Place::new([source << shift, 0], 5, secret);
-                assert!((1..1 << 16).contains(&place.tag));
+                assert!((1..1 << 18).contains(&place.tag));
                 lines[place.line as usize % LINES] += 1;
             }
             assert!(lines.iter().all(|count| (20..140).contains(count)), "{shift}");

@@ -71,7 +71,7 @@ impl Table for RandomVictim {
     fn takes(&mut self, source: u64, now: u64) -> bool {
         let Place { line, tag } = place(source);
         let line = &self.0.0[line as usize % LINES];
-        if line.iter().all(|cell| cell.load(Ordering::Relaxed) >> 48 != u64::from(tag)) {
+        if line.iter().all(|cell| cell.load(Ordering::Relaxed) >> 46 != u64::from(tag)) {
             line[self.1.below(CELLS as u64) as usize].store(0, Ordering::Relaxed);
         }
         bucket::take(line, tag, ASK, ASK.span, now) != Taken::No

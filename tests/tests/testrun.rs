@@ -199,7 +199,10 @@ const LIMITS: [&str; 6] = [
 fn c88_limits_are_agreed_on() {
     let mut reached = BTreeSet::new();
     for rules in LIMITS {
-        let text = format!("respond.to = [\"0.0.0.0/0\", \"::/0\"]\nacl.rules = \"\"\"\n{rules}\n\"\"\"");
+        // So many buckets that hardly ever two keys share a line and a tag, which each build hashes in its own way.
+        let text = format!(
+            "respond.to = [\"0.0.0.0/0\", \"::/0\"]\nacl.rules = \"\"\"\n{rules}\n\"\"\"\nlimits.buckets = 16777216"
+        );
         let policy = file::parse(&text).unwrap();
         let slots = Slots::assign(&policy, &Slots::default()).unwrap();
         let mut tables = Tables::compile(&policy, &interface(), &slots).unwrap();

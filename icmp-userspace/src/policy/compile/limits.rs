@@ -237,7 +237,7 @@ fn row(rate: &Rate, flags: u16, over_slot: u32) -> Row {
         span,
         cost,
         quantum,
-        seed: u64::from(over_slot),
+        seed: seed(over_slot),
         mask6: mask6(length6),
         mask4: (mask(length4, 32) as u32).to_be(),
         over_slot,
@@ -252,6 +252,13 @@ fn row(rate: &Rate, flags: u16, over_slot: u32) -> Row {
 fn penalty(ban: Ban) -> Penalty {
     let seconds = |time: Duration, most: u32| u32::try_from(time.as_secs()).unwrap_or(most).min(most);
     Penalty { seconds: seconds(ban.duration, Penalty::MOST), after: seconds(ban.after, Penalty::MOST_AFTER) }
+}
+
+/// What makes the buckets of a rate others than those of all other rates: all bits of it, because a few of an address's could make up
+/// for a difference in a few.
+const fn seed(over_slot: u32) -> u64 {
+    // As in Fibonacci hashing (Knuth, TAOCP 3, 6.4).
+    (over_slot as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// The upper `length` of so many bits.
