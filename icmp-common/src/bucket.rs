@@ -48,9 +48,11 @@ impl Place {
     #[inline(always)]
     #[must_use]
     pub const fn new(key: [u64; 2], seed: u64, secret: [u64; 2]) -> Self {
-        // Multiply-shift (Dietzfelbinger et al., J. Algorithms 25, 1997), twice, so that all bits depend on all bits.
-        let hash =
-            (key[0] ^ seed).wrapping_add(key[1].wrapping_mul(secret[0] | 1)).wrapping_mul(secret[1] | 1);
+        // Multiply-shift (Dietzfelbinger et al., J. Algorithms 25, 1997), thrice. Neighbouring addresses differ in what are their last
+        // bytes in memory: swapped, so that these are the low bits, on which all others of a product depend.
+        let first = (key[0].swap_bytes() ^ seed).wrapping_mul(secret[1] | 1);
+        let second = key[1].swap_bytes().wrapping_mul(secret[0] | 1);
+        let hash = (first ^ first >> 32).wrapping_add(second ^ second >> 29).wrapping_mul(secret[1] | 1);
         let hash = (hash ^ hash >> 32).wrapping_mul(secret[0] | 1);
         Self {
             line: (hash >> 40) as u32,
@@ -412,5 +414,27 @@ mod tests {
             }
             assert!(lines.iter().all(|count| (20..140).contains(count)), "{shift}");
         }
+    }
+
+    #[test]
+    fn no_two_of_many_neighbours_share_a_place() {
+        let mut state = 7_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state ^ state >> 29
+        };
+        let mut shared = 0;
+        for _ in 0..100 {
+            let secret = [random(), random()];
+            let mut places = [0_u64; 32 * 32];
+            // Networks and hosts as they are numbered, each in the last byte of its half of an IPv6 address.
+            for (number, place) in (0..).zip(&mut places) {
+                let Place { line, tag } = Place::new([number % 32 << 56, number / 32 << 56], 5, secret);
+                *place = u64::from(line) << 32 | u64::from(tag);
+            }
+            places.sort_unstable();
+            shared += places.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        }
+        assert_eq!(shared, 0);
     }
 }
