@@ -429,7 +429,7 @@ mod tests {
             let mut places = [0_u64; 32 * 32];
             // Networks and hosts as they are numbered, each in the last byte of its half of an IPv6 address.
             for (number, place) in (0..).zip(&mut places) {
-                let Place { line, tag } = Place::new([number % 32 << 56, number / 32 << 56], 5, secret);
+                let Place { line, tag } = Place::new([(number % 32) << 56, (number / 32) << 56], 5, secret);
                 *place = u64::from(line) << 32 | u64::from(tag);
             }
             places.sort_unstable();
