@@ -5,12 +5,15 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use icmp_tests::{
     icmpctl::{self, Finished, Running, holds, wait_until},
-    netns::{Lab, SERVER_END, SERVER4, run},
+    netns::{CLIENT_END, Lab, SERVER_END, SERVER4, run},
 };
+use icmp_userspace::kernel::bpf::XdpLink;
 use rustix::process::Signal;
 
 const ATTACH: [&str; 2] = ["attach", SERVER_END];
@@ -207,6 +210,28 @@ fn foreign_programs_stay_without_force() {
     let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
     drop(foreign);
     lab.assert_nothing_left();
+}
+
+/// Links have ids before they can be opened: whoever looks through all of them while somebody else attaches meets such a one.
+#[test]
+#[ignore = "needs root and BPF"]
+fn links_that_are_being_made_are_waited_for() {
+    let lab = Lab::new();
+    let index = lab.server.index(SERVER_END);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                drop(lab.client.attach_pass(CLIENT_END));
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        lab.server.enter(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(XdpLink::find(index, 0).unwrap().is_none());
+            }
+        });
+    });
 }
 
 /// The same for a program that was attached through netlink, as iproute2 and older loaders do.

@@ -11,6 +11,8 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    thread,
+    time::{Duration, Instant},
 };
 
 const BPF_MAP_LOOKUP_ELEM: u32 = 1;
@@ -27,6 +29,9 @@ const BPF_LINK_DETACH: u32 = 34;
 const ATTACH_XDP: u32 = 37;
 /// `BPF_LINK_TYPE_XDP` of `enum bpf_link_type`.
 const LINK_XDP: u32 = 6;
+
+/// How long somebody else's attaching may take: many times what switching a driver to XDP does.
+const UNSETTLED: Duration = Duration::from_secs(5);
 
 /// Runs one command.
 ///
@@ -125,20 +130,31 @@ impl XdpLink {
         let mut id = 0;
         while let Some(next) = next_link(id)? {
             id = next;
-            let mut attributes = id;
-            // SAFETY: laid out as `link_id`.
-            let link = match unsafe { bpf_fd(BPF_LINK_GET_FD_BY_ID, &mut attributes) } {
-                Ok(link) => link,
-                // It went away meanwhile.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => continue,
-                Err(error) => return Err(error),
-            };
+            let Some(link) = link_by_id(id)? else { continue };
             let info = xdp_info(link.as_fd())?;
             if info.is_some_and(|info| info.interface == interface && info.program == program) {
                 return Ok(Some(Self(link)));
             }
         }
         Ok(None)
+    }
+}
+
+/// The link of an id; `None` if it went away meanwhile.
+fn link_by_id(id: u32) -> io::Result<Option<OwnedFd>> {
+    let end = Instant::now() + UNSETTLED;
+    loop {
+        let mut attributes = id;
+        // SAFETY: laid out as `link_id`.
+        match unsafe { bpf_fd(BPF_LINK_GET_FD_BY_ID, &mut attributes) } {
+            Ok(link) => return Ok(Some(link)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            // Somebody, in whatever network namespace, is just making it: it has an id before it can be opened.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && Instant::now() < end => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error),
+        }
     }
 }
 
