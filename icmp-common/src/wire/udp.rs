@@ -26,9 +26,10 @@ impl Udp {
     }
 }
 
-/// Whether traceroute sends probes to a port: 33434, and one more for each further probe.
+/// Whether probes of traceroute come to a port: traceroute begins with 33434, mtr with 33000, and both take the next one for
+/// each further probe.
 #[inline(always)]
 #[must_use]
 pub const fn is_traceroute(port: u16) -> bool {
-    matches!(port, 33434..=33534)
+    matches!(port, 33000..=33534)
 }

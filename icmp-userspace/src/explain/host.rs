@@ -4,7 +4,6 @@
 //! so it is as plain as it can be.
 
 use std::{
-    cell::Cell,
     collections::HashMap,
     sync::atomic::AtomicU64,
     time::{SystemTime, UNIX_EPOCH},
@@ -12,8 +11,8 @@ use std::{
 
 use icmp_common::{
     Family, Plain,
-    bans::{self, BAN_LINES, Banned, Source},
-    bucket::{self, Ask, CELLS, Lasting, Line, Place, TICK, Taken},
+    bans::{self, BAN_LINES, Banned, HostLine, Source},
+    bucket::{self, Ask, CELLS, Lasting, Place, TICK, Taken},
     checksum,
     config::Config,
     counters::{Counters, Slot},
@@ -90,36 +89,10 @@ pub struct HostState<'a> {
     /// Lines of buckets, by their number; those that nobody has used yet are missing.
     buckets: HashMap<u32, [AtomicU64; CELLS]>,
     /// Lines of bans, by their number; those that nobody is in yet are missing.
-    bans: HashMap<u32, Bans>,
+    bans: HashMap<u32, HostLine<[AtomicU64; CELLS]>>,
     /// Purses, by their number.
     purses: HashMap<u32, Purse>,
     random: u32,
-}
-
-/// A line of bans.
-struct Bans {
-    cells: [AtomicU64; CELLS],
-    banned: [Cell<Banned>; CELLS],
-}
-
-impl Default for Bans {
-    fn default() -> Self {
-        Self { cells: Default::default(), banned: [const { Cell::new(Banned::NOBODY) }; CELLS] }
-    }
-}
-
-impl bans::Bans for Bans {
-    fn cells(&self) -> &impl Line {
-        &self.cells
-    }
-
-    fn banned(&self, cell: usize) -> Banned {
-        self.banned[cell].get()
-    }
-
-    fn put(&self, cell: usize, banned: Banned) {
-        self.banned[cell].set(banned);
-    }
 }
 
 impl<'a> HostState<'a> {
