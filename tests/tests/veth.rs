@@ -55,6 +55,44 @@ fn c01_c02_c52_pings_are_answered_in_generic_mode() {
     pings_are_answered_by_the_program("generic");
 }
 
+/// C2: an interface with jumbo frames, which lie in several buffers: a ping of 8,000 bytes is answered whole, by the program.
+fn jumbo_pings_are_answered(mode: &str) {
+    let lab = Lab::attached(mode, "");
+    for (namespace, end) in [(&lab.server, SERVER_END), (&lab.client, CLIENT_END)] {
+        namespace.ip(&format!("link set {end} mtu 9000"));
+    }
+    for (family, address, most) in [("ipv4", SERVER4, 8972), ("ipv6", SERVER6, 8952)] {
+        for size in [3400, 3500, 4000, 8000, most] {
+            let before = lab.counted(family, "echo");
+            // ping compares what comes back with what it sent.
+            assert_eq!(
+                ping(&lab.client, &format!("-c 3 -M do -s {size} {address}")),
+                (3, 3),
+                "{address} {size}"
+            );
+            assert_eq!(lab.counted(family, "echo"), before + 3);
+        }
+    }
+    assert_eq!(stack_received(&lab.server), 0);
+    // Attaching anew where the MTU is large already.
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", mode]).ok();
+    assert_eq!(ping(&lab.client, &format!("-c 3 -M do -s 8000 {SERVER4}")), (3, 3));
+    assert_eq!(stack_received(&lab.server), 0);
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn c02_jumbo_pings_are_answered_in_native_mode() {
+    jumbo_pings_are_answered("native");
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn c02_jumbo_pings_are_answered_in_generic_mode() {
+    jumbo_pings_are_answered("generic");
+}
+
 /// C94: under a flood of both families at once, every counter is exact: what was sent was received and answered,
 /// and the stack saw none of it.
 fn counters_are_exact_under_a_flood(mode: &str) {
