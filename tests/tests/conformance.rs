@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use etherparse::{IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv6FlowLabel};
+use etherparse::{IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
 use icmp_common::Family::{self, Ipv4, Ipv6};
 use icmp_ebpf::{Reason, Route};
 use icmp_tests::{
@@ -422,10 +422,88 @@ fn c61_c73_preset_for_hosts_denies_unknown_questions() {
         100 | 101 | 127 | 200 | 201 | 255 => true,
         // Router renumbering, node information, mobility.
         138..=140 | 144..=147 | 150 => true,
-        154..=254 => true,
+        162..=254 => true,
         _ => false,
     };
     denies_types("acl.preset = [\"rfc4890-host\"]", |_| false, denied6);
+}
+
+/// C61, C73: for a router after RFC 4890 4.3, mobility and errors that nobody knows are forwarded; renumbering, node information and
+/// questions that nobody knows are not.
+#[test]
+fn c61_c73_preset_for_routers_lets_mobility_through() {
+    let denied6 = |icmp_type| matches!(icmp_type, 100 | 101 | 127 | 138..=140 | 150 | 162..=255);
+    denies_types("acl.preset = [\"rfc4890-router\"]", |_| false, denied6);
+}
+
+/// C80, C81: the preset `sane-errors`: an error that quotes what its receiver has not sent is denied, and so is an MTU that no link
+/// may have; errors about the receiver's own packets come through.
+#[test]
+fn c80_c81_errors_have_to_make_sense() {
+    let tables = tables("acl.preset = [\"sane-errors\"]");
+    // What the server sent: to the client, and of which the error comes back.
+    let quote4 = |source| {
+        let sent = Ping4 {
+            ip: Ipv4Header { source, destination: CLIENT4, ..Ping4::default().ip },
+            ..Ping4::default()
+        };
+        sent.frame()[IP..].to_vec()
+    };
+    let quote6 = |source| {
+        let sent = Ping6 {
+            ip: Ipv6Header { source, destination: CLIENT6, ..Ping6::default().ip },
+            ..Ping6::default()
+        };
+        sent.frame()[IP..].to_vec()
+    };
+    let strange4 = CLIENT4;
+    let strange6 = CLIENT6;
+    let error4 = |icmp_type, code, mtu: u16, payload: Vec<u8>| {
+        Ping4 { icmp_type, code, identifier: 0, sequence: mtu, payload, ..Ping4::default() }.frame()
+    };
+    let error6 = |icmp_type, mtu: u32, payload: Vec<u8>| {
+        let (identifier, sequence) = ((mtu >> 16) as u16, mtu as u16);
+        Ping6 { icmp_type, identifier, sequence, payload, ..Ping6::default() }.frame()
+    };
+    let verdict = |denied| if denied { Reason::Denied } else { Reason::OtherType };
+    for (icmp_type, code) in [(3, 1), (3, 3), (3, 4), (4, 0), (5, 1), (11, 0), (12, 0)] {
+        for (payload, denied) in [
+            (quote4(SERVER4), false),
+            (quote4(SERVER4)[..28].to_vec(), false),
+            (quote4(strange4), true),
+            (quote4(SERVER4)[..19].to_vec(), true),
+            (Vec::new(), true),
+        ] {
+            let frame = error4(icmp_type, code, 1500, payload);
+            goes(&tables, &frame, Ipv4, verdict(denied));
+            // Ethernet's padding is no quote.
+            let padded = [&frame[..], &quote4(SERVER4)].concat();
+            goes(&tables, &padded, Ipv4, verdict(denied));
+        }
+    }
+    for icmp_type in [1, 2, 3, 4] {
+        for (payload, denied) in [
+            (quote6(SERVER6), false),
+            (quote6(SERVER6)[..48].to_vec(), false),
+            (quote6(strange6), true),
+            (quote6(SERVER6)[..39].to_vec(), true),
+            (Vec::new(), true),
+        ] {
+            goes(&tables, &error6(icmp_type, 1500, payload), Ipv6, verdict(denied));
+        }
+    }
+    for (mtu, denied) in [(0, false), (1, true), (67, true), (68, false), (576, false), (65_535, false)] {
+        goes(&tables, &error4(3, 4, mtu, quote4(SERVER4)), Ipv4, verdict(denied));
+        // Other codes tell no MTU.
+        goes(&tables, &error4(3, 3, mtu, quote4(SERVER4)), Ipv4, Reason::OtherType);
+    }
+    for (mtu, denied) in [(0, true), (1279, true), (1280, false), (65_536, false), (u32::MAX, false)] {
+        goes(&tables, &error6(2, mtu, quote6(SERVER6)), Ipv6, verdict(denied));
+        goes(&tables, &error6(1, mtu, quote6(SERVER6)), Ipv6, Reason::OtherType);
+    }
+    // Nothing but errors is concerned.
+    goes(&tables, &Ping4::default().frame(), Ipv4, Reason::Echo);
+    goes(&tables, &Ping6::default().frame(), Ipv6, Reason::Echo);
 }
 
 /// C32, C34: types that nobody knows, and router discovery, get no answer; policy decides between the stack and nobody.

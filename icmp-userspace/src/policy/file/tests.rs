@@ -218,7 +218,8 @@ fn reports_errors_in_acl() {
         ("acl.preset = \"deprecated\"", "expected a list: [\"deprecated\"], found \"deprecated\""),
         (
             "acl.preset = [\"depricated\"]",
-            "expected \"deprecated\" or \"rfc4890-host\" or \"no-redirects\" or \"flood-guard\", found \"depricated\"",
+            "expected \"deprecated\" or \"rfc4890-host\" or \"rfc4890-router\" or \"sane-errors\" or \"no-redirects\" or \
+             \"flood-guard\", found \"depricated\"",
         ),
         ("acl.preset = [\"deprecated\", \"deprecated\"]", "p.toml:1:29: the preset deprecated stands twice"),
         ("acl.errors = 1", "expected a table: [acl.errors], found 1"),

@@ -167,6 +167,10 @@ fn prints_one_text_for_one_meaning() {
             "deny icmp any any length 0-100 ttl 5-5 dscp 46 vlan 7 log 1/100 monitor force",
         ),
         ("deny icmp any any dscp cs6", "deny icmp any any dscp 48"),
+        (
+            "deny icmp any any packet-too-big force quoted-mtu 67 quoted-source mismatch ttl 1",
+            "deny icmp any any packet-too-big ttl 1-1 quoted-source mismatch quoted-mtu 67-67 force",
+        ),
         ("deny icmp any any dscp af21 log 1/1", "deny icmp any any dscp 18 log"),
         ("access-list 101 permit icmp any any 8 log-input", "permit icmp4 any any echo log"),
     ] {
@@ -443,13 +447,13 @@ fn says_what_is_wrong_with_a_code() {
     );
     assert_eq!(
         error("deny icmp4 any any 8 xyzzy"),
-        "1:22 unknown code or option: xyzzy | expected a number, or an option: fragments, length, ttl, dscp, vlan, log, \
-         monitor, force"
+        "1:22 unknown code or option: xyzzy | expected a number, or an option: fragments, length, ttl, dscp, vlan, quoted-source, \
+         quoted-mtu, log, monitor, force"
     );
     assert_eq!(
         error("deny icmp6 any any router-renumbering xyzzy"),
         "1:39 unknown code or option: xyzzy | codes of this type: renum-command, renum-result, renum-seq-number; \
-         options: fragments, length, ttl, dscp, vlan, log, monitor, force"
+         options: fragments, length, ttl, dscp, vlan, quoted-source, quoted-mtu, log, monitor, force"
     );
 }
 
@@ -460,6 +464,25 @@ fn says_what_is_wrong_with_an_option() {
         "1:24 a type and `fragments`: fragments other than the first carry no type | leave out one of them, or write \
          two rules"
     );
+    // C80, C81: what is quoted can only be asked of messages that quote.
+    let quoting = "is about errors, which quote a packet, and this rule is not about them alone | name these types, like \
+                   {unreachable, time-exceeded, parameter-problem}";
+    assert_eq!(error("deny icmp any any quoted-source mismatch"), format!("1:19 quoted-source {quoting}"));
+    assert_eq!(
+        error("deny icmp4 any any 3-8 quoted-source mismatch"),
+        format!("1:24 quoted-source {quoting}")
+    );
+    let telling = "is about the messages that tell an MTU, and this rule is not about them alone | name these types, like \
+                   packet-too-big";
+    assert_eq!(error("deny icmp4 any any unreachable quoted-mtu 0-67"), format!("1:32 quoted-mtu {telling}"));
+    assert_eq!(error("deny icmp any any quoted-mtu 0-67"), format!("1:19 quoted-mtu {telling}"));
+    assert_eq!(
+        error("deny icmp any any unreachable quoted-source missmatch"),
+        "1:45 expected mismatch: the message quotes a packet that its receiver has not sent, found missmatch | did you mean \
+         mismatch?"
+    );
+    let mtu = "expected an MTU from 0 to 65535, or a range of them like 3-5, found";
+    assert_eq!(error("deny icmp any any packet-too-big quoted-mtu 65536"), format!("1:45 {mtu} 65536"));
     let vlan = "expected a VLAN from 1 to 4094, found";
     assert_eq!(error("deny icmp any any vlan 0"), format!("1:24 {vlan} 0"));
     assert_eq!(error("deny icmp any any vlan 4095"), format!("1:24 {vlan} 4095"));
@@ -493,7 +516,7 @@ fn says_what_is_wrong_with_an_option() {
     );
     assert_eq!(
         error("deny icmp any any log time-range"),
-        "1:23 unknown option: time-range | options: fragments, length, ttl, dscp, vlan, log, monitor, force"
+        "1:23 unknown option: time-range | options: fragments, length, ttl, dscp, vlan, quoted-source, quoted-mtu, log, monitor, force"
     );
 }
 
