@@ -55,9 +55,12 @@ impl PacketFrame {
 }
 
 impl Frame for PacketFrame {
+    /// Lengths in headers are 16 bits wide. The compiler knows that they are after a change of byte order, too; the verifiers
+    /// of Linux 6.1 and 6.12 take the outcome of one for any number, so the upper bits are cleared where the compiler does not
+    /// see that they are.
     #[inline(always)]
     fn holds(&self, at: usize, length: usize) -> bool {
-        hidden(self.data + at + length) <= self.data_end
+        hidden(self.data + at + (hidden(length) & 0xffff)) <= self.data_end
     }
 
     #[inline(always)]
@@ -84,12 +87,11 @@ impl Frame for PacketFrame {
         let mut sum = 0;
         let mut block = at;
         let blocks_end = at + whole(bounded::<MOST>(length(self)?)?, BLOCK);
-        for _ in 0..MOST / BLOCK {
-            if block >= blocks_end {
-                break;
-            }
+        while block < blocks_end {
             sum += self.words::<{ BLOCK / 4 }>(block)?;
-            block += BLOCK;
+            // Hidden, so that the compiler does not count from a number below zero up to it: the verifier of Linux 7.2
+            // refuses what is read through a pointer to before the packet, even at an offset that leads back into it.
+            block = hidden(block + BLOCK);
         }
         self.renew();
         let length = bounded::<MOST>(length(self)?)?;

@@ -3,7 +3,11 @@
 //! It decides about packets for a policy that is not loaded, and is the reference with which tests compare the loaded program;
 //! so it is as plain as it can be.
 
-use std::{collections::HashMap, sync::atomic::AtomicU64};
+use std::{
+    collections::HashMap,
+    sync::atomic::AtomicU64,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use icmp_common::{
     Family, Plain,
@@ -78,6 +82,8 @@ pub struct HostState<'a> {
     pub rules: Vec<u32>,
     /// Nanoseconds of the clock.
     pub now: u64,
+    /// Nanoseconds of UTC since 1970.
+    pub utc: u64,
     /// Members of dynamic sets: an address of either family, in network order, and what it belongs to.
     pub members: Vec<(Vec<u8>, Membership)>,
     /// Lines of buckets, by their number; those that nobody has used yet are missing.
@@ -100,6 +106,7 @@ impl<'a> HostState<'a> {
             counters: Counters::ZERO,
             rules: Vec::new(),
             now: 0,
+            utc: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |utc| utc.as_nanos() as u64),
             members: Vec::new(),
             buckets: HashMap::new(),
             bans: HashMap::new(),
@@ -175,6 +182,10 @@ impl State for HostState<'_> {
 
     fn now(&self) -> u64 {
         self.now
+    }
+
+    fn utc(&self) -> u64 {
+        self.utc
     }
 
     fn take(&mut self, place: Place, ask: Ask) -> Taken {
