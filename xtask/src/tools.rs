@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::{Setup, apt, cargo::find};
 
 /// Each program and the Debian package that has it.
-const TOOLS: [(&str, &str); 8] = [
+const TOOLS: [(&str, &str); 14] = [
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
     ("fping", "fping"),
@@ -14,6 +14,12 @@ const TOOLS: [(&str, &str); 8] = [
     ("ethtool", "ethtool"),
     ("nft", "nftables"),
     ("chrt", "util-linux"),
+    ("traceroute", "traceroute"),
+    ("mtr", "mtr-tiny"),
+    ("tracepath", "iputils-tracepath"),
+    ("hping3", "hping3"),
+    ("nping", "nmap"),
+    ("scapy", "python3-scapy"),
 ];
 
 /// Makes sure that every program is there.
