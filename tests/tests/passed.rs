@@ -108,13 +108,21 @@ const ANSWERED: [(&str, Family, Reason); 4] = [
     ("eth/IPv6(**far6)/UDP(sport=50000, dport=33434)/data", Ipv6, Reason::Traceroute),
 ];
 
-/// All frames that are passed, with what they are counted under.
-fn passed() -> Vec<(Vec<u8>, &'static str, Option<(Family, Reason)>)> {
+/// A frame that is passed.
+struct Passed {
+    /// By what scapy makes it.
+    text: &'static str,
+    frame: Vec<u8>,
+    /// Where it is counted, if anywhere.
+    counted: Option<(Family, Reason)>,
+}
+
+fn passed() -> Vec<Passed> {
     let counted = COUNTED.iter().map(|(text, family, reason)| (*text, Some((*family, *reason))));
     let all: Vec<_> = counted.chain(UNCOUNTED.iter().map(|text| (*text, None))).collect();
     let frames = scapy::frames(all.iter().map(|(text, _)| *text));
     assert_eq!(frames.len(), all.len());
-    frames.into_iter().zip(all).map(|(frame, (text, counted))| (frame, text, counted)).collect()
+    all.into_iter().zip(frames).map(|((text, counted), frame)| Passed { text, frame, counted }).collect()
 }
 
 /// C13, C14, C21, C59, C93: by both builds.
@@ -123,7 +131,7 @@ fn passed() -> Vec<(Vec<u8>, &'static str, Option<(Family, Reason)>)> {
 fn c13_c14_c21_c59_c93_frames_are_passed_by_both_builds() {
     let tables = host::tables(EVERYTHING);
     let mut loaded = Loaded::new(&tables);
-    for (frame, text, counted) in passed() {
+    for Passed { text, frame, counted } in passed() {
         let expected = Outcome { verdict: Verdict::Pass, counted, frame: frame.clone() };
         assert_eq!(host::handle(&tables, &frame), expected, "{text}");
         assert_eq!(loaded.run(&frame), expected, "{text}");
@@ -141,7 +149,7 @@ fn frames_reach_the_stack(mode: &str) {
     let lab = Lab::attached(mode, EVERYTHING);
     let (mut client, mut server) = (Port::open(&lab.client, CLIENT_END), Port::open(&lab.server, SERVER_END));
     let mut buffer = vec![0; 1 << 16];
-    for (frame, text, _) in passed() {
+    for Passed { text, frame, .. } in passed() {
         client.send(&frame);
         // The kernel takes the outer tag off received frames before a socket sees them.
         let is_tagged = matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]);
