@@ -151,11 +151,9 @@ fn c75_c76_questions_about_the_interface_are_answered() {
 fn the_answer_says_what_runs() {
     let policy = file::parse("respond = { to = [\"192.0.2.1\"], probe = [\"192.0.2.0/24\"] }").unwrap();
     let slots = Slots::assign(&policy, &Slots::default()).unwrap();
-    for (addresses, state) in [
-        (vec![], 0b100),
-        (vec![(SERVER4.into(), 24)], 0b110),
-        (vec![(SERVER6.into(), 64)], 0b101),
-    ] {
+    for (addresses, state) in
+        [(vec![], 0b100), (vec![(SERVER4.into(), 24)], 0b110), (vec![(SERVER6.into(), 64)], 0b101)]
+    {
         let interface = Interface { index: 7, addresses, ..interface() };
         let tables = Tables::compile(&policy, &interface, &slots).unwrap();
         let request = request(Ipv4, &by_index(7));
@@ -236,7 +234,9 @@ fn c75_off_by_default() {
 /// C76: a source that is not listed, and one that is no single host's, get no answer, whatever rules say.
 #[test]
 fn c76_only_who_is_listed_may_ask() {
-    for rules in ["", "acl.rules = 'permit icmp any any'", "acl.rules = 'permit icmp 203.0.113.0/24 any echo'"] {
+    for rules in
+        ["", "acl.rules = 'permit icmp any any'", "acl.rules = 'permit icmp 203.0.113.0/24 any echo'"]
+    {
         for family in Family::ALL {
             let frame = request(family, &by_index(7));
             for listed in ["198.51.100.0/24\", \"2001:db8:1::/48", "192.0.2.3\", \"2001:db8::3"] {
@@ -304,9 +304,8 @@ fn c75_c76_the_kernel_says_the_same() {
     let index = |lab: &Lab| lab.server.index(SERVER_END);
     let mut answers = 0;
     for family in Family::ALL {
-        let objects = |lab| {
-            [by_name(SERVER_END), by_index(index(lab)), by_address4(SERVER4), by_address6(SERVER6)]
-        };
+        let objects =
+            |lab| [by_name(SERVER_END), by_index(index(lab)), by_address4(SERVER4), by_address6(SERVER6)];
         for place in 0..4 {
             let [one, other] = [&stack, &ours].map(|lab| {
                 let request = request(family, &objects(lab)[place]);
@@ -333,9 +332,8 @@ fn c75_c76_the_kernel_says_the_same() {
 fn exchange(lab: &Lab, family: Family, frame: &[u8]) -> Option<Vec<u8>> {
     let (message, icmp_type) = if family == Ipv4 { (ICMP4, 43) } else { (ICMP6, 161) };
     let mut port = Port::open(&lab.client, CLIENT_END);
-    let is_reply = |reply: &[u8]| {
-        reply.len() > message && reply[12..14] == frame[12..14] && reply[message] == icmp_type
-    };
+    let is_reply =
+        |reply: &[u8]| reply.len() > message && reply[12..14] == frame[12..14] && reply[message] == icmp_type;
     port.exchange(frame, Duration::from_secs(5), is_reply)
 }
 

@@ -38,9 +38,8 @@ const OFTEN: &str = "acl.errors = { per-source = \"1000000/s\", total = \"100000
 
 /// A policy that serves anycast prefixes, with more in `[respond]` and elsewhere.
 fn policy(respond: &str, more: &str) -> Tables {
-    let text = format!(
-        "{more}\n[respond]\nto = [\"own\", \"198.51.100.0/24\", \"2001:db8:53::/64\"]\n{respond}\n"
-    );
+    let text =
+        format!("{more}\n[respond]\nto = [\"own\", \"198.51.100.0/24\", \"2001:db8:53::/64\"]\n{respond}\n");
     let policy = file::parse(&text).unwrap();
     let slots = Slots::assign(&policy, &Slots::default()).unwrap();
     let elsewhere = vec![ELSEWHERE4.into(), ELSEWHERE6.into()];
@@ -63,7 +62,8 @@ fn probe4(port: u16, data: Vec<u8>, change: impl FnOnce(&mut Ipv4Header)) -> Vec
     let mut header = Ipv4Header::new(0, 1, IpNumber::UDP, CLIENT4, ANYCAST4).unwrap();
     change(&mut header);
     let mut frame = Vec::new();
-    let step = PacketBuilder::ethernet2(CLIENT_MAC, SERVER_MAC).ip(IpHeaders::Ipv4(header, Default::default()));
+    let step =
+        PacketBuilder::ethernet2(CLIENT_MAC, SERVER_MAC).ip(IpHeaders::Ipv4(header, Default::default()));
     step.udp(40_000, port).write(&mut frame, &data).unwrap();
     frame
 }
@@ -78,7 +78,8 @@ fn probe6(port: u16, data: Vec<u8>, change: impl FnOnce(&mut Ipv6Header)) -> Vec
     };
     change(&mut header);
     let mut frame = Vec::new();
-    let step = PacketBuilder::ethernet2(CLIENT_MAC, SERVER_MAC).ip(IpHeaders::Ipv6(header, Default::default()));
+    let step =
+        PacketBuilder::ethernet2(CLIENT_MAC, SERVER_MAC).ip(IpHeaders::Ipv6(header, Default::default()));
     step.udp(40_000, port).write(&mut frame, &data).unwrap();
     frame
 }
