@@ -3,7 +3,7 @@
 //! `host` and `loaded` run the data path in its two builds, `both` compares them, `frames` makes frames and `oracle` says what should
 //! come of them, both with other people's encoders. `packets` makes random packets, `rules` random policies, and walks
 //! their rules. `netns` makes networks, `port` sends raw frames in them, `ping` real pings, `flood` as many as the kernel can make,
-//! and `icmpctl` runs the real binary there.
+//! `scapy` what scapy makes of either, and `icmpctl` runs the real binary there.
 //! Tests that need a kernel are marked `#[ignore = "needs root and BPF"]`.
 
 pub mod both;
@@ -18,3 +18,4 @@ pub mod packets;
 pub mod ping;
 pub mod port;
 pub mod rules;
+pub mod scapy;
