@@ -143,11 +143,15 @@ fn tags(device: &Device) -> Option<Finding> {
     if !device.offloads.strips_tags {
         return Some(Finding::ok("VLAN tags", "stay in what is received"));
     }
-    let finding = Finding::note("VLAN tags", "are stripped by the driver (rxvlan is on)")
-        .means(
-            "XDP sees none: what arrives tagged counts as untagged for rules, and its replies carry no tag",
-        )
-        .advises(format!("where tagged frames arrive, ethtool -K {} rxvlan off", device.name));
+    let finding = Finding::note(
+        "VLAN tags",
+        "are stripped by the driver (rxvlan, or rx-vlan-stag-hw-parse for 802.1ad, is on)",
+    )
+    .means("XDP sees none: what arrives tagged counts as untagged for rules, and its replies carry no tag")
+    .advises(format!(
+        "where tagged frames arrive, ethtool -K {} rxvlan off rx-vlan-stag-hw-parse off",
+        device.name
+    ));
     Some(finding)
 }
 
@@ -155,7 +159,7 @@ fn merging(device: &Device) -> Option<Finding> {
     device.offloads.merges.then(|| {
         Finding::note("merging", "the card merges what it receives (LRO or GRO in hardware)")
             .means("many drivers refuse native mode meanwhile; for generic mode the kernel switches it off")
-            .advises(format!("ethtool -K {} lro off rx-gro-hw off", device.name))
+            .advises(format!("if the driver does, ethtool -K {} lro off rx-gro-hw off", device.name))
     })
 }
 

@@ -51,7 +51,7 @@ pub enum Error {
     },
     /// The kernel lacks what we need.
     #[error(
-        "this kernel ({}) can't {what}: {error}; icmpctl needs Linux {}.{} or later with CONFIG_BPF_SYSCALL, {}; \
+        "this kernel can't {what}: {error}; it is Linux {}, and icmpctl needs Linux {}.{} or later with CONFIG_BPF_SYSCALL, {}; \
          `icmpctl doctor` says what is missing", release::running(), release::OLDEST.0, release::OLDEST.1, release::WHY
     )]
     OldKernel {
