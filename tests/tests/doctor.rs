@@ -162,7 +162,7 @@ fn ports_and_parents_are_named() {
 /// Settings of the stack that XDP does not ask for, and one that it does.
 #[test]
 #[ignore = "needs root and BPF"]
-fn settings_of_the_stack_are_told() {
+fn c96_c97_settings_of_the_stack_are_told() {
     let lab = Lab::new();
     let (found, _) = examine(&lab, SERVER_END);
     assert!(!found.to_string().contains("echo_ignore_all"), "{found:#}");
