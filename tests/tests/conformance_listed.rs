@@ -64,23 +64,38 @@ fn the_document_is_what_list_and_tests_say() {
 
 #[test]
 fn only_tests_cover_numbers() {
-    let source = "
-        /// C7: a helper.
+    let source = r##"
+        /// #[test]
         fn c07_helper() {}
+        /// With words behind it.
         #[test]
-        #[ignore = \"needs root and BPF\"]
+        #[ignore = "needs root and BPF"]
         fn c01_c02_both() {
             fn c04_inner() {}
         }
         // #[test]
         fn c05_commented_out() {}
+        const TEXT: &str = "
+            #[test]
+            fn c08_in_a_string() {}
+        ";
+        #[test]
+        #[ignore = "does not work"]
+        fn c09_always_ignored() {}
+        macro_rules! in_both_builds {
+            ($($test:ident,)+) => { $(#[test] fn $test() {})+ };
+        }
         in_both_builds! {
             c06_in_both,
         }
+        proptest! {
+            #[test]
+            fn c10_in_a_macro(value: u8) {}
+        }
         #[test]
         fn without_number() {}
-    ";
-    assert_eq!(tests(source), ["c01_c02_both", "c06_in_both", "without_number"]);
+    "##;
+    assert_eq!(tests(source), ["c01_c02_both", "c06_in_both", "c10_in_a_macro", "without_number"]);
     assert_eq!(numbers("c01_c02_both_c03").collect::<Vec<_>>(), [1, 2]);
     assert_eq!(numbers("c1_x").count() + numbers("cab_x").count() + numbers("check").count(), 0);
 }
