@@ -36,7 +36,7 @@ pub fn about_kernel(kernel: &Kernel) -> Vec<Finding> {
     findings.push(btf(kernel));
     findings.push(bpffs(kernel));
     findings.push(jiffies(kernel));
-    findings.extend(tai(kernel));
+    findings.push(tai(kernel));
     findings.extend(pings(kernel));
     findings
 }
@@ -147,17 +147,16 @@ fn jiffies(kernel: &Kernel) -> Finding {
         .means(format!("what comes within {} ms comes at once for a rate", 1000_u32.div_ceil(hz)))
 }
 
-fn tai(kernel: &Kernel) -> Option<Finding> {
-    let finding = match kernel.tai_offset? {
+fn tai(kernel: &Kernel) -> Finding {
+    match kernel.tai_offset {
         0 => Finding::note("offset of TAI", "not set")
             .means(
-                "timestamp replies are TAI less this offset: they are right now, and wrong by leap seconds from the moment \
-                 on in which a time daemon sets it until the next policy is in place",
+                "timestamp replies, where the policy has any, are TAI less this offset: once a time daemon sets it they are wrong \
+                 by leap seconds until the next policy is in place; `icmpctl run` sees to that itself",
             )
-            .advises("let the time daemon set it (chrony: leapsectz right/UTC) before icmpctl starts"),
+            .advises("let the time daemon set it (chrony: leapsectz right/UTC) before `icmpctl attach`"),
         offset => Finding::ok("offset of TAI", format!("{offset} s")).means("timestamp replies are TAI less this"),
-    };
-    Some(finding)
+    }
 }
 
 fn pings(kernel: &Kernel) -> Option<Finding> {
@@ -193,7 +192,7 @@ pub(super) mod tests {
             has_bpffs: true,
             cpus: 4,
             hz: 250,
-            tai_offset: Some(37),
+            tai_offset: 37,
             ignores_echo: [false; 2],
             program_takes_frags: true,
         }
@@ -284,7 +283,7 @@ pub(super) mod tests {
         for (kernel, about, part) in [
             (Kernel { is_jitted: Some(false), ..good() }, "BPF JIT", "bpf_jit_enable=1"),
             (Kernel { jit_harden: Some(2), ..good() }, "BPF JIT", "bpf_jit_harden=1"),
-            (Kernel { tai_offset: Some(0), ..good() }, "offset of TAI", "time daemon"),
+            (Kernel { tai_offset: 0, ..good() }, "offset of TAI", "time daemon"),
             (Kernel { ignores_echo: [true, false], ..good() }, "stack's pings", "enabled = false"),
         ] {
             let finding = said(&kernel, about);

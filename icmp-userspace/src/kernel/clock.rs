@@ -1,6 +1,6 @@
-//! The kernel's clocks: jiffies, as the packet path reads them, and how far TAI is ahead.
+//! The kernel's clocks, as the packet path reads them.
 
-use std::{fs, io, mem};
+use std::{fs, mem};
 
 use icmp_common::bucket::TICK;
 use rustix::time::{ClockId, clock_getres};
@@ -23,6 +23,16 @@ pub fn hz() -> u32 {
     ((NANOSECONDS + resolution / 2) / resolution) as u32
 }
 
+/// Seconds by which the clock of TAI is ahead of UTC: what has been told to the kernel, which mostly is a time server's client.
+#[must_use]
+pub fn tai_offset() -> u32 {
+    // SAFETY: integers alone, for which zeros are values.
+    let mut query: libc::timex = unsafe { mem::zeroed() };
+    // SAFETY: a valid structure, whose modes ask for no change.
+    let outcome = unsafe { libc::adjtimex(&raw mut query) };
+    if outcome < 0 { 0 } else { query.tai.try_into().unwrap_or(0) }
+}
+
 /// The time in ticks; `None` if the kernel does not tell, which only root learns (`/proc/timer_list`).
 #[must_use]
 pub fn now() -> Option<u64> {
@@ -31,13 +41,4 @@ pub fn now() -> Option<u64> {
     let jiffies = text.lines().filter_map(|line| line.strip_prefix("jiffies:"));
     let now: u64 = jiffies.filter_map(|jiffies| jiffies.trim().parse().ok()).max()?;
     Some(now.wrapping_mul(jiffy().into()))
-}
-
-/// How many seconds the clock TAI is ahead of UTC; 0 as long as no time daemon has told the kernel.
-pub fn tai_offset() -> io::Result<i32> {
-    // SAFETY: all zeros are such a structure; with no mode set nothing is changed.
-    let mut timex: libc::timex = unsafe { mem::zeroed() };
-    // SAFETY: the structure outlives the call.
-    let state = unsafe { libc::adjtimex(&raw mut timex) };
-    if state < 0 { Err(io::Error::last_os_error()) } else { Ok(timex.tai) }
 }

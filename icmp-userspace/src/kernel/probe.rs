@@ -114,8 +114,8 @@ pub struct Kernel {
     pub cpus: usize,
     /// How many jiffies make a second.
     pub hz: u32,
-    /// How many seconds TAI is ahead of UTC, as far as the kernel knows.
-    pub tai_offset: Option<i32>,
+    /// How many seconds TAI is ahead of UTC, as far as the kernel knows; 0 if nobody has told it.
+    pub tai_offset: u32,
     /// Whether the stack answers no pings, over IPv4 and IPv6, in this network namespace.
     pub ignores_echo: [bool; 2],
     /// Whether the program that would be attached takes packets in several buffers.
@@ -143,7 +143,7 @@ impl Kernel {
             bpffs,
             cpus: online_cpus().map_or(1, |cpus| cpus.len()),
             hz: clock::hz(),
-            tai_offset: clock::tai_offset().ok(),
+            tai_offset: clock::tai_offset(),
             ignores_echo: ["ipv4/icmp_echo_ignore_all", "ipv6/icmp/echo_ignore_all"]
                 .map(|name| setting(name).is_some_and(|value| value != 0)),
             program_takes_frags: object::takes_frags(object),
