@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use etherparse::{IpDscp, IpEcn, IpFragOffset, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header};
 use icmp_common::Family::{self, Ipv4, Ipv6};
-use icmp_ebpf::{Reason, Route};
+use icmp_ebpf::{Reason, Route, Verdict};
 use icmp_tests::{
     frames::{
         CLIENT_MAC, CLIENT4, CLIENT6, ICMP4, ICMP6, IP, Ping4, Ping6, SERVER_MAC, SERVER4, SERVER6,
@@ -523,9 +523,81 @@ fn c32_c34_policy_decides_about_other_types() {
     denies_types("acl.rules = \"permit icmp any any\"\nacl.default = \"deny\"", |_| false, |_| false);
 }
 
+/// Whatever comes in, what goes out is an echo reply, or the error that a rule wants: no source quench, redirect, router
+/// advertisement, information reply or address mask reply is ever made.
+#[test]
+fn c28_c29_c30_c33_c34_nothing_else_is_sent() {
+    for policy in ["respond.to = [\"own\"]", "acl.rules = \"reject icmp any any force\""] {
+        let tables = tables(policy);
+        let mut sent = 0;
+        for icmp_type in 0..=u8::MAX {
+            for code in [0, 1, 4, 13, 255] {
+                let v4 = handle(&tables, &Ping4 { icmp_type, code, ..Ping4::default() }.frame());
+                let v6 = handle(&tables, &Ping6 { icmp_type, code, ..Ping6::default() }.frame());
+                for (outcome, at, may) in [(v4, ICMP4, [0, 3]), (v6, ICMP6, [129, 1])] {
+                    if matches!(outcome.verdict, Verdict::Answer | Verdict::Reject) {
+                        assert!(may.contains(&outcome.frame[at]), "{policy}: {:02x?}", outcome.frame);
+                        sent += 1;
+                    }
+                }
+            }
+        }
+        assert!(sent > 0, "{policy}");
+    }
+}
+
+/// Type 0, code 0 and 255 are types and codes as others are, in either family.
+#[test]
+fn c84_zero_and_255_match_themselves_alone() {
+    let is_denied = |policy: &str, family, icmp_type, code| {
+        let mut v4 = Ping4 { icmp_type, code, ..Ping4::default() };
+        v4.ip.time_to_live = 255;
+        let v6 = Ping6 { icmp_type, code, ..Ping6::default() };
+        let frame = if family == Ipv4 { v4.frame() } else { v6.frame() };
+        let outcome = handle(&tables(policy), &frame);
+        matches!(outcome.counted, Some((_, Reason::Denied)))
+    };
+    for (family, name) in [(Ipv4, "icmp4"), (Ipv6, "icmp6")] {
+        for (rule, icmp_types, codes) in [
+            ("0", 0..=0, 0..=255),
+            ("255", 255..=255, 0..=255),
+            ("200 0", 200..=200, 0..=0),
+            ("200 255", 200..=200, 255..=255),
+            ("0 255", 0..=0, 255..=255),
+        ] {
+            let policy = format!("acl.rules = \"deny {name} any any {rule} force\"");
+            for icmp_type in [0, 1, 8, 127, 199, 200, 254, 255] {
+                for code in [0, 1, 254, 255] {
+                    let expected = icmp_types.contains(&icmp_type) && codes.contains(&code);
+                    assert_eq!(
+                        is_denied(&policy, family, icmp_type, code),
+                        expected,
+                        "{rule}: {icmp_type} {code}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A policy that denies all there is denies ICMP.
+#[test]
+fn c86_rules_are_about_icmp_alone() {
+    for policy in
+        ["acl.rules = \"deny icmp any any\"\nacl.default = \"deny\"", "acl.rules = \"reject ip any any\""]
+    {
+        let tables = tables(policy);
+        let denied = handle(&tables, &Ping4::default().frame()).verdict;
+        assert!(matches!(denied, Verdict::Deny | Verdict::Reject));
+        for frame in [tcp4(), udp4(), udp6()] {
+            assert_eq!(handle(&tables, &frame), untouched(&frame), "{policy}");
+        }
+    }
+}
+
 /// Echo replies, and every other type, are the stack's: the host's own ping still works.
 #[test]
-fn c19_echo_replies_and_other_types_are_passed() {
+fn c19_c61_echo_replies_and_other_types_are_passed() {
     for icmp_type in (0..=u8::MAX).filter(|icmp_type| *icmp_type != 8) {
         let ping = Ping4 { icmp_type, ..Ping4::default() };
         goes(&everything(), &ping.frame(), Ipv4, Reason::OtherType);
@@ -748,7 +820,7 @@ fn c59_extension_headers_are_passed() {
 
 /// As C15, for IPv6: a payload length below the ICMPv6 header's or beyond the frame, or another version, is malformed.
 #[test]
-fn c59_impossible_headers_are_malformed() {
+fn c15_c59_impossible_headers_are_malformed() {
     let right = Ping6::default().frame();
     for length in [0, 7, 65, 0xffff_u16] {
         let mut frame = right.clone();
@@ -803,7 +875,7 @@ proptest! {
             let outcome = handle(tables, &frame);
             match outcome.counted {
                 Some((_, reason)) => prop_assert_eq!(reason.verdict(), outcome.verdict),
-                None => prop_assert_eq!(outcome.verdict, icmp_ebpf::Verdict::Pass),
+                None => prop_assert_eq!(outcome.verdict, Verdict::Pass),
             }
             if outcome.counted.is_some_and(|(_, reason)| reason == Reason::Echo) {
                 prop_assert!(receive(&outcome.frame).is_ok(), "{:?}", receive(&outcome.frame));

@@ -287,7 +287,8 @@ impl Change<'_> {
     }
 }
 
-fn program_name(id: u32) -> Option<String> {
+/// The name that a program was loaded with, if the kernel tells.
+pub(super) fn program_name(id: u32) -> Option<String> {
     let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id)?;
     program.name_as_str().map(str::to_owned)
 }

@@ -143,8 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn denies_what_is_deprecated() {
-        // C30, C31.
+    fn c30_c31_denies_what_is_deprecated() {
         let texts: Vec<String> = PRESETS[0].rules().iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
@@ -158,8 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn denies_redirects() {
-        // C33.
+    fn c33_denies_redirects() {
         assert_eq!(PRESETS[4].rules()[0].to_string(), "deny icmp any any redirect force");
     }
 }

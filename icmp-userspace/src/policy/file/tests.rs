@@ -523,8 +523,7 @@ fn there_are_limits() {
 }
 
 #[test]
-fn refuses_what_breaks_the_network() {
-    // C70, C74.
+fn c70_c74_refuses_what_breaks_the_network() {
     for (rule, named) in [
         ("deny icmp any any packet-too-big", "ICMP type 3 code 4: Path MTU discovery"),
         ("reject icmp4 any any unreachable", "ICMP type 3 code 4: Path MTU discovery"),
@@ -556,8 +555,8 @@ fn refuses_what_breaks_the_network() {
 }
 
 #[test]
-fn warns_of_redirects_that_a_rule_does_not_reach() {
-    // C67: Redirect is one of the messages that always reach the stack, unless a rule says `force`.
+fn c67_warns_of_redirects_that_a_rule_does_not_reach() {
+    // Redirect is one of the messages that always reach the stack, unless a rule says `force`.
     assert_eq!(
         warnings("acl.rules = 'deny icmp any any redirect'"),
         [

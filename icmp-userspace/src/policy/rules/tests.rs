@@ -59,8 +59,7 @@ fn these(ranges: &[([u8; 2], [u8; 2])]) -> Kinds {
 const ALL: [u8; 2] = [0, 255];
 
 #[test]
-fn a_name_is_mapped_to_both_families() {
-    // C85.
+fn c85_a_name_is_mapped_to_both_families() {
     for (name, v4, v6) in [
         ("echo", these(&[([8, 8], ALL)]), these(&[([128, 128], ALL)])),
         ("packet-too-big", these(&[([3, 3], [4, 4])]), these(&[([2, 2], ALL)])),
@@ -84,16 +83,14 @@ fn an_address_decides_the_family() {
 }
 
 #[test]
-fn zero_is_not_any_and_255_can_be_matched() {
-    // C84.
+fn c84_zero_is_not_any_and_255_can_be_matched() {
     assert_eq!(rule("deny icmp4 any any 0").kinds[0], these(&[([0, 0], ALL)]));
     assert_eq!(rule("deny icmp4 any any 3 0").kinds[0], these(&[([3, 3], [0, 0])]));
     assert_eq!(rule("deny icmp6 any any 255 255").kinds[1], these(&[([255, 255], [255, 255])]));
 }
 
 #[test]
-fn fragments_are_a_kind_of_their_own() {
-    // C87.
+fn c87_fragments_are_a_kind_of_their_own() {
     assert_eq!(rule("deny icmp4 any any fragments").kinds, [Kinds::Fragments, Kinds::None]);
     assert_eq!(printed("deny icmp any any log fragments"), "deny icmp any any fragments log");
     assert_eq!(rule("deny icmp any any").kinds, [Kinds::Any, Kinds::Any]);
@@ -357,8 +354,7 @@ fn says_which_families_do_not_fit() {
 }
 
 #[test]
-fn says_what_is_wrong_with_a_type() {
-    // C85.
+fn c85_says_what_is_wrong_with_a_type() {
     assert_eq!(
         error("deny icmp any any timestamp-request"),
         "1:19 timestamp-request has no counterpart in IPv6 | write icmp4 if the rule is about IPv4 alone"
