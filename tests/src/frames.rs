@@ -1,5 +1,7 @@
 //! Frames, made by etherparse.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
 use proptest::prelude::*;
 
@@ -16,6 +18,16 @@ pub const SERVER6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0
 /// As above.
 pub const CLIENT6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 
+/// The server's other addresses: of the same interface, and of another one.
+pub const SERVER4_TOO: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+/// As above.
+pub const SERVER6_TOO: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x11);
+/// As above.
+pub const ELSEWHERE4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+/// As above.
+pub const ELSEWHERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 7);
+/// The link-local address of [`SERVER_MAC`].
+pub const SERVER_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1);
 /// Where the IP header begins in a frame without VLAN tags.
 pub const IP: usize = 14;
 /// Where the ICMP message begins in such a frame, behind a plain IPv4 header.

@@ -12,13 +12,13 @@ use std::{
 };
 
 use icmp_tests::{
-    frames::SERVER_MAC,
+    frames::{ELSEWHERE4, ELSEWHERE6, SERVER_MAC, SERVER4_TOO, SERVER6_TOO},
     icmpctl::PATIENCE,
     netns::{CLIENT_END, Lab, SERVER_END},
-    parity::{DIFFERENCES, Exchange, differences},
+    parity::{DIFFERENCES, Exchange, differences, untagged},
     port::Port,
     seed,
-    sketch::{ELSEWHERE4, ELSEWHERE6, NEIGHBOURS4, NEIGHBOURS6, SERVER4_TOO, SERVER6_TOO, Sketch, sketch},
+    sketch::{NEIGHBOURS4, NEIGHBOURS6, Sketch, sketch},
 };
 use proptest::strategy::{Strategy as _, ValueTree};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -143,27 +143,35 @@ fn is_chatter(frame: &[u8]) -> bool {
     }
 }
 
-/// The host with the program and the one without.
+/// The host with the program and the one without, and another one without, which gets frames without their VLAN tags.
 struct Pair {
     stack: Host,
+    untagged: Host,
     program: Host,
 }
 
 impl Pair {
     fn exchange(&mut self, sketches: &[Sketch]) -> Vec<Exchange> {
         let requests: Vec<_> = sketches.iter().map(Sketch::frame).collect();
-        let is_tagged = |sketch: &&Sketch| !sketch.tags().is_empty();
-        let untagged: Vec<_> =
-            sketches.iter().filter(is_tagged).map(|sketch| sketch.untagged().frame()).collect();
         let stack = self.stack.exchange(&requests);
         let program = self.program.exchange(&requests);
-        let mut stack_untagged = self.stack.exchange(&untagged).into_iter();
-        let mut exchanges = Vec::new();
-        for (((sketch, request), stack), program) in sketches.iter().zip(requests).zip(stack).zip(program) {
-            let stack_untagged = if is_tagged(&sketch) { stack_untagged.next().unwrap() } else { Vec::new() };
-            exchanges.push(Exchange { request, stack, stack_untagged, program });
+        let untagged: Vec<_> = requests.iter().map(|request| untagged(request)).collect();
+        let tagged: Vec<_> = (0..requests.len()).filter(|at| untagged[*at] != requests[*at]).collect();
+        let only: Vec<_> = tagged.iter().map(|at| untagged[*at].clone()).collect();
+        let mut stack_untagged = vec![Vec::new(); requests.len()];
+        for (at, replies) in tagged.into_iter().zip(self.untagged.exchange(&only)) {
+            stack_untagged[at] = replies;
         }
+        let replies = stack.into_iter().zip(stack_untagged).zip(program);
+        let exchanges = requests.into_iter().zip(replies);
         exchanges
+            .map(|(request, ((stack, stack_untagged), program))| Exchange {
+                request,
+                stack,
+                stack_untagged,
+                program,
+            })
+            .collect()
     }
 
     /// Sends one frame alone, and says what came back if that differs.
@@ -218,7 +226,7 @@ fn c95_the_program_answers_as_the_stack_does() {
     let allowed = sched_getaffinity(None).unwrap();
     cpu.set((0..CpuSet::MAX_CPU).find(|cpu| allowed.is_set(*cpu)).unwrap());
     sched_setaffinity(None, &cpu).unwrap();
-    let mut pair = Pair { stack: Host::new(None), program: Host::new(Some("")) };
+    let mut pair = Pair { stack: Host::new(None), untagged: Host::new(None), program: Host::new(Some("")) };
     let mut runner = seed::runner(frames);
     let (strategy, mut sent, mut answered) = (sketch(), 0, 0);
     let mut found = BTreeMap::new();
@@ -232,7 +240,7 @@ fn c95_the_program_answers_as_the_stack_does() {
                 Some(some) => some.iter().for_each(|one| *found.entry(one.name).or_insert(0_u64) += 1),
                 None => {
                     let sketch = tree.current();
-                    let first = show(&exchange);
+                    let first = format!("after {sent} frames: {}", show(&exchange));
                     thread::sleep(Duration::from_millis(100));
                     match shrink(&mut pair, tree) {
                         (sketch, Some(exchange)) => {
