@@ -170,7 +170,9 @@ fn settle_short(exchange: &mut Exchange) {
     let (header, total) = (4 * usize::from(first & 15), usize::from(u16::from_be_bytes([upper, lower])));
     let short = request.get(23) == Some(&1) && header > 20 && total < header + 8;
     if short && exchange.program.is_empty() {
-        exchange.stack.retain(|reply| reply[14] != 0x45 || reply[23] != 1 || reply[34] != 12);
+        // Which has the options that are right.
+        let reports = |reply: &[u8]| reply[23] == 1 && reply[14 + header_length(reply)] == 12;
+        exchange.stack.retain(|reply| !reports(reply));
     }
 }
 
@@ -201,12 +203,17 @@ fn is_echo_reply6(frame: &[u8]) -> bool {
     frame[12..].starts_with(&[0x86, 0xdd]) && frame[20] == 58 && frame[54] == 129
 }
 
+/// The length of a frame's IPv4 header.
+fn header_length(frame: &[u8]) -> usize {
+    4 * usize::from(frame[14] & 15)
+}
+
 /// Takes identification, Don't Fragment, the reserved flag and what follows from them out of an IPv4 header whose checksum is right.
 fn forget_identification(frame: &mut [u8]) {
     if frame[12..14] != [0x08, 0x00] {
         return;
     }
-    let length = 4 * usize::from(frame[14] & 15);
+    let length = header_length(frame);
     let header = &mut frame[14..14 + length];
     change(header, 10, |header| {
         header[4..6].fill(0);
@@ -219,7 +226,7 @@ fn forget_time(frame: &mut [u8]) {
     if frame[12..14] != [0x08, 0x00] {
         return;
     }
-    let length = 4 * usize::from(frame[14] & 15);
+    let length = header_length(frame);
     let (header, message) = frame[14..].split_at_mut(length);
     change(header, 10, forget_timestamps);
     if header[9] == 1 {
