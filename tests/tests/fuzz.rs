@@ -41,7 +41,7 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
 /// receiver; and ICMP is counted exactly once, under a reason of its verdict.
 #[test]
 fn c94_any_bytes_are_counted_once_and_answered_or_unchanged() {
-    let cases = if seed::is_long() { 1_000_000 } else { 50_000 };
+    let cases = if seed::is_long() { 1_000_000 } else { 20_000 };
     let tables = POLICIES.map(tables);
     let outcome = seed::runner(cases).run(&bytes(), |frame| {
         for tables in &tables {
