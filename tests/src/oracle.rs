@@ -67,14 +67,14 @@ pub fn error4(frame: &[u8], code: u8, source: [u8; 4], ttl: u8) -> Vec<u8> {
 
 /// The error about the IPv6 packet in `frame` (RFC 4443 3.1), with as much of the packet as 1280 bytes hold.
 #[must_use]
-pub fn error6(frame: &[u8], source: [u8; 16], hop_limit: u8) -> Vec<u8> {
+pub fn error6(frame: &[u8], code: u8, source: [u8; 16], hop_limit: u8) -> Vec<u8> {
     let ip = ip_header(frame);
     let (about, _) = Ipv6Header::from_slice(&frame[ip..]).unwrap();
     let header = Ipv6Header { hop_limit, source, destination: about.source, ..Ipv6Header::default() };
     let quoted = (40 + usize::from(about.payload_length)).min(1280 - 48);
     let mut packet = Vec::new();
     PacketBuilder::ip(IpHeaders::Ipv6(header, Default::default()))
-        .icmpv6_raw(1, 1, [0; 4])
+        .icmpv6_raw(1, code, [0; 4])
         .write(&mut packet, &frame[ip..ip + quoted])
         .unwrap();
     [&frame[6..12], &frame[0..6], &frame[12..ip], &packet].concat()
