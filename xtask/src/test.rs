@@ -13,17 +13,22 @@ use clap::Args;
 use crate::{
     Setup,
     cargo::{KERNEL_OBJECT, cargo, run},
+    kernels::{self, Kernels, Wanted},
     say::step,
-    tools,
-    userspace::{self, Build},
+    tools::{self, Use},
+    userspace::{self, Build, Built},
     world,
 };
 
 /// What `cargo xtask test` understands.
 #[derive(Args)]
 pub(crate) struct Test {
-    /// Run only tests whose names contain this
-    name: Option<OsString>,
+    /// Run only tests whose names contain this, and only here unless `--kernel` says otherwise
+    name: Option<String>,
+    /// Run the tests of the loaded program and of a veth pair, instead of all tests here, under these kernels of Debian's: versions
+    /// such as 6.1, or `newest`; without this option 6.1, 6.12 and the newest come after the tests here
+    #[arg(long, value_name = "VERSION,...", value_delimiter = ',')]
+    kernel: Vec<Wanted>,
     #[command(flatten)]
     setup: Setup,
     /// Arguments for the test binaries
@@ -31,12 +36,28 @@ pub(crate) struct Test {
     arguments: Vec<OsString>,
 }
 
-/// Sets up, builds, and runs the tests.
+/// Sets up, builds, and runs the tests: those that were asked for by name, or by kernel, or all, here and then under other kernels.
+pub(crate) fn all(test: &Test) -> Result<()> {
+    let built = userspace::both_halves(&Build { release: false, setup: test.setup })?;
+    let name = test.name.as_deref().unwrap_or_default();
+    if !test.kernel.is_empty() {
+        return Kernels::ready(&test.kernel, test.setup)?.test(&built, name);
+    }
+    here(test, &built)?;
+    if !name.is_empty() || !test.arguments.is_empty() {
+        return Ok(());
+    }
+    match Kernels::ready(&kernels::usual(), test.setup) {
+        Ok(kernels) => kernels.test(&built, name),
+        Err(reason) => skipped(&format!("the tests under other kernels are skipped: {reason:#}")),
+    }
+}
+
+/// Runs the tests under the kernel that runs here.
 ///
 /// Those that need root and BPF are marked `#[ignore = "needs root and BPF"]`. They run where they can, in a
 /// world of their own; elsewhere they are counted, and with `CI=true` that is a failure.
-pub(crate) fn all(test: &Test) -> Result<()> {
-    let built = userspace::both_halves(&Build { release: false, setup: test.setup })?;
+fn here(test: &Test, built: &Built) -> Result<()> {
     let privileged = privileged(test.setup)?;
 
     let mut cargo = cargo();
@@ -45,9 +66,9 @@ pub(crate) fn all(test: &Test) -> Result<()> {
         .args(&test.name)
         .arg("--")
         .env("ICMPCTL_XTASK", env::current_exe().context("asking where this program is")?)
-        .env("ICMPCTL_BIN", built.icmpctl)
-        .env("ICMPCTL_OBJECT", built.objects.icmpctl);
-    cargo.env("ICMPCTL_INSTRUMENTS", built.objects.instruments);
+        .env("ICMPCTL_BIN", &built.icmpctl)
+        .env("ICMPCTL_OBJECT", &built.objects.icmpctl)
+        .env("ICMPCTL_INSTRUMENTS", &built.objects.instruments);
     step("running the tests");
     match privileged {
         Ok(()) => run(cargo.arg("--include-ignored").args(&test.arguments), "running the tests (see above)"),
@@ -59,12 +80,16 @@ pub(crate) fn all(test: &Test) -> Result<()> {
             if skipped == 0 {
                 return Ok(());
             }
-            let report = format!("{skipped} tests skipped, which need root and BPF: {reason:#}");
-            ensure!(!strict(env::var("CI").ok().as_deref()), "{report}; with CI=true that is a failure");
-            step(&report);
-            Ok(())
+            self::skipped(&format!("{skipped} tests skipped, which need root and BPF: {reason:#}"))
         }
     }
+}
+
+/// Says what was skipped, and why; with `CI=true` that is a failure.
+fn skipped(report: &str) -> Result<()> {
+    ensure!(!strict(env::var("CI").ok().as_deref()), "{report}; with CI=true that is a failure");
+    step(report);
+    Ok(())
 }
 
 /// Enters the private world; the inner error says why privileged tests can't run here.
@@ -72,7 +97,7 @@ fn privileged(setup: Setup) -> Result<Result<()>> {
     if let Err(reason) = world::can_run_privileged() {
         return Ok(Err(reason));
     }
-    tools::ensure(setup)?;
+    tools::ensure(setup, Use::Here)?;
     Ok(world::has_bpf().and_then(|()| world::enter()))
 }
 

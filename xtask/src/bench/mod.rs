@@ -31,7 +31,7 @@ use crate::{
     Setup,
     ebpf::Objects,
     say::Progress,
-    tools,
+    tools::{self, Use},
     userspace::{self, Build, Built},
     world,
 };
@@ -79,7 +79,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     let build = Build { release: true, setup: bench.setup };
     let built = userspace::both_halves(&build)?;
     let Built { objects: Objects { icmpctl, instruments }, .. } = &built;
-    tools::ensure(bench.setup)?;
+    tools::ensure(bench.setup, Use::Here)?;
     let bytes = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let programs = Programs { icmpctl: bytes(icmpctl)?, instruments: bytes(instruments)? };
     world::enter()?;

@@ -16,7 +16,8 @@ mod swaps;
 use anyhow::{Result, ensure};
 
 use crate::{
-    Setup, say, tools,
+    Setup, say,
+    tools::{self, Use},
     userspace::{self, Build},
 };
 use clients::Ping;
@@ -33,7 +34,7 @@ const STACK_FLOOD: u32 = 200_000;
 pub(crate) fn run(setup: Setup, keep: bool) -> Result<()> {
     let interrupted = interrupt::listen()?;
     let built = userspace::both_halves(&Build { release: false, setup })?;
-    tools::ensure(setup)?;
+    tools::ensure(setup, Use::Here)?;
     let network = Network::make(&built.icmpctl, &interrupted)?;
     let mut instruments = Instruments::load(&built.objects, None)?;
     instruments.pass_on_client(&network)?;

@@ -1,0 +1,137 @@
+//! The same tests under other kernels: Debian's are booted one after the other under QEMU.
+//!
+//! `packages` fetches them, `image` packs what is to run into their first files, `qemu` boots them, `guest` is what runs in them then, and
+//! `report` and `table` say what came of it.
+
+mod cpio;
+pub(crate) mod guest;
+mod image;
+mod packages;
+mod qemu;
+mod report;
+mod table;
+mod version;
+
+use std::{
+    env::consts::ARCH,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, ensure};
+
+pub(crate) use self::version::Wanted;
+use self::{image::Image, packages::Kernel, report::Report, table::Table};
+use crate::{
+    Setup,
+    cargo::{KERNEL_OBJECT, Warnings, build as cargo_build, cargo},
+    say::step,
+    tools::{self, Use},
+    userspace::Built,
+};
+
+/// The files of tests that are run: what the object file must be like, what the verifier makes of it, what the loaded program does with
+/// single frames, and with real clients at the other end of a veth pair.
+const SUITES: [&str; 4] = ["object", "verifier", "testrun", "veth"];
+
+/// The kernels of an ordinary test run: the oldest that is supported, that of Debian 13, and the newest.
+pub(crate) fn usual() -> Vec<Wanted> {
+    vec![Wanted::Version("6.1".into()), Wanted::Version("6.12".into()), Wanted::Newest]
+}
+
+/// The machines on which kernels are booted: with them the tests, which are built for this one, must run.
+const BOOTS: &str = "x86_64";
+
+/// What the kernel itself says, beside it in the cache.
+const CONSOLE: &str = "console.log";
+
+/// Installs what booting takes, and what tests call in any case.
+pub(crate) fn set_up(setup: Setup) -> Result<()> {
+    tools::ensure(setup, if ARCH == BOOTS { Use::Kernels } else { Use::Here })
+}
+
+/// Kernels that can be booted here.
+pub(crate) struct Kernels(Vec<Kernel>);
+
+impl Kernels {
+    /// Makes sure of all that it takes to boot these; the error says why that can't be.
+    pub(crate) fn ready(wanted: &[Wanted], setup: Setup) -> Result<Self> {
+        ensure!(ARCH == BOOTS, "their packages are for {BOOTS}, and this is {ARCH}");
+        tools::ensure(setup, Use::Kernels)?;
+        packages::fetch(wanted).map(Self)
+    }
+
+    /// Runs the tests whose names contain `name` under each, and shows a table of what came of it.
+    pub(crate) fn test(&self, built: &Built, name: &str) -> Result<()> {
+        let mut image = Image::new(&built.icmpctl, &built.objects, &tests()?)?;
+        for kernel in &self.0 {
+            image.module(kernel)?;
+        }
+        let initramfs = packages::directory().join("initramfs");
+        image.write(name, &initramfs)?;
+        let mut runs = Vec::new();
+        for kernel in &self.0 {
+            let run = Run { release: &kernel.release, report: boot(kernel, &initramfs)? };
+            if !run.report.is_well(SUITES.len()) {
+                let console = kernel.directory().join(CONSOLE);
+                println!(
+                    "{}\nWhat the kernel said is in {}.\n",
+                    run.report.text.trim_end(),
+                    console.display()
+                );
+            }
+            runs.push(run);
+        }
+        print!("\n{}", Table(&runs));
+        judge(&runs, name)
+    }
+}
+
+/// One kernel, and what it came to.
+struct Run<'a> {
+    release: &'a str,
+    report: Report,
+}
+
+/// Boots a kernel and listens to it, until it is done.
+fn boot(kernel: &Kernel, initramfs: &Path) -> Result<Report> {
+    step(&format!("running the tests under Linux {}", kernel.release));
+    let mut report = Report::new();
+    let end = qemu::boot(kernel, initramfs, &kernel.directory().join(CONSOLE), |line| report.take(line))?;
+    if let Err(error) = end {
+        report.error.get_or_insert(error);
+    }
+    Ok(report)
+}
+
+/// Makes an error of what is not well, also of tests that there are none of.
+fn judge(runs: &[Run<'_>], name: &str) -> Result<()> {
+    let failed: Vec<_> =
+        runs.iter().filter(|run| !run.report.is_well(SUITES.len())).map(|run| run.release).collect();
+    ensure!(failed.is_empty(), "the tests failed under Linux {} (see above)", failed.join(", "));
+    for Run { release, report } in runs {
+        let empty = report.suites.iter().filter(|suite| suite.passed == 0).count();
+        if name.is_empty() {
+            ensure!(empty == 0, "a suite has run no test under Linux {release} (see above)");
+        } else {
+            ensure!(empty < SUITES.len(), "none of the tests {} has a name with {name}", SUITES.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// Builds the suites.
+fn tests() -> Result<Vec<(String, PathBuf)>> {
+    let mut cargo = cargo();
+    cargo.args(["test", "--no-run", "--workspace", "--features", KERNEL_OBJECT, "--profile", "emulated"]);
+    for suite in SUITES {
+        cargo.args(["--test", suite]);
+    }
+    let mut built = cargo_build(&mut cargo, "building the tests for other kernels", Warnings::Show, &[])?;
+    built.retain(|(name, _)| SUITES.contains(&name.as_str()));
+    ensure!(
+        built.len() == SUITES.len(),
+        "building the tests: cargo does not report each of {}",
+        SUITES.join(", ")
+    );
+    Ok(built)
+}
