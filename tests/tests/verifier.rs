@@ -39,10 +39,9 @@ fn the_program_with_rules_and_limits_is_taken() {
                   acl.rules = \"\"\"\n\
                   deny icmp set:banned any\n\
                   reject icmp4 10.0.0.0 0.255.1.255 any length 100-200\n\
-                  deny icmp set:few any {echo, unreachable} ttl 0-5\n\
+                  deny icmp set:few any {echo, echo-reply} ttl 0-5\n\
                   limit 10/s burst 20 per source, 1000/s per rule ban 10m after 30s icmp any any echo\n\
                   limit 10/s per destination exceed pass icmp any any\n\
-                  permit icmp any any fragments\n\
                   \"\"\"\n";
     is_taken("rules and limits", policy);
 }
