@@ -5,6 +5,8 @@
 //! them who is banned, and why. A ban that has ended leaves its cell to the next one, so nobody has to tidy up. Where all cells of
 //! a line are taken there is no further ban: the limit goes on for whom it would have been.
 
+use core::cell::Cell;
+
 use crate::{
     Family,
     bucket::{CELLS, Line},
@@ -126,6 +128,32 @@ pub trait Bans {
     fn put(&self, cell: usize, banned: Banned);
 }
 
+/// A line of bans of one thread alone, in the memory of a host.
+pub struct HostLine<L> {
+    cells: L,
+    banned: [Cell<Banned>; CELLS],
+}
+
+impl<L: Default> Default for HostLine<L> {
+    fn default() -> Self {
+        Self { cells: L::default(), banned: [const { Cell::new(Banned::NOBODY) }; CELLS] }
+    }
+}
+
+impl<L: Line> Bans for HostLine<L> {
+    fn cells(&self) -> &impl Line {
+        &self.cells
+    }
+
+    fn banned(&self, cell: usize) -> Banned {
+        self.banned[cell].get()
+    }
+
+    fn put(&self, cell: usize, banned: Banned) {
+        self.banned[cell].set(banned);
+    }
+}
+
 /// Whether a source is banned. Its tag finds it, and then it is compared: nobody is banned in the place of another one.
 #[inline(always)]
 #[must_use]
@@ -171,18 +199,11 @@ pub fn ban<B: Bans>(line: &B, tag: u32, banned: Banned, end: Until, now: Until) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use core::{cell::Cell, sync::atomic::AtomicU64};
+    use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    struct Host {
-        cells: [AtomicU64; CELLS],
-        banned: [Cell<Banned>; CELLS],
-    }
+    type HostLine = super::HostLine<[AtomicU64; CELLS]>;
 
-    impl Host {
-        fn new() -> Self {
-            Self { cells: Default::default(), banned: [const { Cell::new(Banned::NOBODY) }; CELLS] }
-        }
-
+    impl HostLine {
         fn bans(&self, tag: u32, source: Source, end: u32, now: u32) -> bool {
             let banned = Banned { source, since: 1, over_slot: 2 };
             ban(self, tag, banned, Until(end), Until(now))
@@ -193,27 +214,13 @@ mod tests {
         }
     }
 
-    impl Bans for Host {
-        fn cells(&self) -> &impl Line {
-            &self.cells
-        }
-
-        fn banned(&self, cell: usize) -> Banned {
-            self.banned[cell].get()
-        }
-
-        fn put(&self, cell: usize, banned: Banned) {
-            self.banned[cell].set(banned);
-        }
-    }
-
     fn host(number: u64) -> Source {
         Source::new(Family::Ipv4, [number, 0], 32)
     }
 
     #[test]
     fn a_ban_holds_for_one_source_and_ends() {
-        let line = Host::new();
+        let line = HostLine::default();
         assert!(line.bans(7, host(1), 200, 100));
         assert!(line.is_banned(7, host(1), 100) && line.is_banned(7, host(1), 199));
         assert!(!line.is_banned(7, host(1), 200));
@@ -225,7 +232,7 @@ mod tests {
 
     #[test]
     fn it_becomes_longer_and_never_shorter() {
-        let line = Host::new();
+        let line = HostLine::default();
         for (end, now) in [(200, 100), (300, 150), (250, 160)] {
             assert!(line.bans(7, host(1), end, now));
         }
@@ -235,7 +242,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_eight_and_again_when_they_have_ended() {
-        let line = Host::new();
+        let line = HostLine::default();
         for number in 1..=8 {
             assert!(line.bans(number, host(number.into()), 200 + number, 100));
         }
@@ -250,9 +257,9 @@ mod tests {
 
     #[test]
     fn what_somebody_else_claims_is_left_alone() {
-        let line = Host::new();
+        let line = HostLine::default();
         for cell in &line.cells {
-            cell.store(super::cell(5, Until(100)), core::sync::atomic::Ordering::Relaxed);
+            cell.store(super::cell(5, Until(100)), Relaxed);
         }
         assert!(!line.bans(7, host(1), 200, 100) && !line.bans(7, host(1), 200, 101));
         assert!(line.bans(7, host(1), 200, 100 + CLAIM));

@@ -26,12 +26,14 @@ pub struct Config {
     pub source6: [u64; 2],
     /// The same for IPv4.
     pub source4: u32,
-    /// [`DYNAMIC_SOURCES`] and [`DYNAMIC_DESTINATIONS`], as far as rules depend on them.
-    pub dynamic: u8,
+    /// [`DYNAMIC_SOURCES`], [`DYNAMIC_DESTINATIONS`] and [`QUOTES`], as far as rules depend on them.
+    pub facts: u8,
     /// The number of the dynamic set of those who are banned.
     pub ban_set: u8,
-    /// Zeros.
-    pub reserved: [u8; 2],
+    /// 1: answer timestamp requests (RFC 792).
+    pub timestamp: u8,
+    /// 1: end traceroutes by UDP at served addresses that are not the host's.
+    pub traceroute: u8,
     /// The last byte of all tables at which a value may begin: 64 before their end, because none is longer.
     pub tables_last: u32,
     /// The byte at which the entries begin.
@@ -52,12 +54,42 @@ pub struct Config {
     pub bucket_secret: [u64; 2],
     /// The slot, among those of rules, that counts buckets which have given way before they were full.
     pub evicted_slot: u32,
+    /// Seconds by which the kernel's clock of TAI is ahead of that of UTC: 37 where somebody has told it, else 0.
+    pub tai_offset: u32,
+    /// The interface's number.
+    pub interface_index: u32,
+    /// 1: answer extended echo requests about the interface (RFC 8335).
+    pub probe: u8,
+    /// What answers to these say of the interface: [`crate::wire::icmp::ACTIVE`] and the like.
+    pub interface_state: u8,
     /// Zeros.
-    pub reserved2: u32,
+    pub reserved: [u8; 2],
+    /// The interface's name, and zeros behind it, in memory order.
+    pub interface_name: [u64; 2],
+    /// Which classes stand for what besides, by the number of the [`crate::Family`].
+    pub ranks: [Ranks; 2],
     /// Prefixes of which lengths can be banned; those that are used stand first.
     pub ban_lengths: [BanLengths; MAX_BAN_LENGTHS],
     /// What the access list needs, by the number of the [`crate::Family`].
     pub acl: [AclConfig; 2],
+}
+
+/// Classes of one family that stand for more than what rules tell apart. They have the highest numbers; where nothing asks
+/// for them, there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Ranks {
+    /// Classes of destinations from this one on are of the host's own addresses, on whatever interface.
+    pub host: u32,
+    /// Those from this one on are of the interface's own.
+    pub own: u32,
+    /// Values of sources from this one on are of those that may ask about the interface.
+    pub probing: u32,
+}
+
+impl Ranks {
+    /// No such classes.
+    pub const NONE: Self = Self { host: u32::MAX, own: u32::MAX, probing: u32::MAX };
 }
 
 /// Numbers that belong to an IPv6 table; see [`crate::tables`].
@@ -111,7 +143,7 @@ pub struct AclConfig {
 // SAFETY: integers and arrays of integers alone; the assertion below leaves no room for padding.
 unsafe impl Plain for Config {}
 
-const _: () = assert!(size_of::<Config>() == 280);
+const _: () = assert!(size_of::<Config>() == 328);
 
 impl AclConfig {
     /// No rules.
@@ -133,6 +165,8 @@ impl AclConfig {
 pub const DYNAMIC_SOURCES: u8 = 1 << 0;
 /// Rules depend on dynamic sets that destinations may be in.
 pub const DYNAMIC_DESTINATIONS: u8 = 1 << 1;
+/// Rules depend on what errors quote.
+pub const QUOTES: u8 = 1 << 2;
 
 /// Where a reply's frame is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,9 +189,10 @@ impl Config {
         next_hop: NextHop::Swap as u8,
         source6: [0; 2],
         source4: 0,
-        dynamic: 0,
+        facts: 0,
         ban_set: 0,
-        reserved: [0; 2],
+        timestamp: 0,
+        traceroute: 0,
         tables_last: 0,
         entries: 0,
         tables6: [Table6Config { index: 0, ranges: 0, index_mask: 0, fallback_count: 0 }; 2],
@@ -169,7 +204,13 @@ impl Config {
         // No secret, but as good a hash: the loader has better ones.
         bucket_secret: [0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03],
         evicted_slot: 0,
-        reserved2: 0,
+        tai_offset: 0,
+        interface_index: 0,
+        probe: 0,
+        interface_state: 0,
+        reserved: [0; 2],
+        interface_name: [0; 2],
+        ranks: [Ranks::NONE; 2],
         ban_lengths: [BanLengths::NONE; MAX_BAN_LENGTHS],
         acl: [AclConfig::NONE; 2],
     };

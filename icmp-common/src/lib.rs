@@ -20,7 +20,7 @@ pub mod wire;
 
 /// The version of every layout in this crate. It stands in the path of the pins, so that one version's program
 /// never opens another version's maps.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The two IP families, in the order in which tables and counters hold them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -117,23 +117,23 @@ reasons! {
     /// RFC 792, RFC 4443 4.2.
     Echo = 0, Answer, "echo", "Echo request to a served address: answered here.";
     /// Whatever is not an echo request: the host's own echo replies, errors, Neighbour Discovery, ...
-    OtherType = 1, Pass, "other-type", "Not an echo request: the stack's.";
+    OtherType = 1, Pass, "other-type", "Not a request that is answered here: the stack's.";
     /// RFC 792 and RFC 4443 define code 0 alone.
-    OtherCode = 2, Pass, "other-code", "Echo request with a code other than 0: left to the stack.";
+    OtherCode = 2, Pass, "other-code", "Request with a code other than 0: left to the stack.";
     /// `respond.enabled = false`.
-    AnswersOff = 3, Pass, "answers-off", "Echo request while answers are switched off (respond.enabled): left to the stack.";
+    AnswersOff = 3, Pass, "answers-off", "Request while answers are switched off (respond.enabled): left to the stack.";
     /// Promiscuous interfaces, bridge ports and mirrors see such frames.
-    OtherHost = 4, Pass, "other-host", "Echo request in a frame for another MAC address than the interface's: none of ours.";
+    OtherHost = 4, Pass, "other-host", "Request in a frame for another MAC address than the interface's: none of ours.";
     /// RFC 1122 3.2.2.6: smurf amplification begins here.
-    LinkMulticast = 5, Pass, "link-multicast", "Echo request in a frame to a broadcast or multicast MAC address: left to the stack.";
+    LinkMulticast = 5, Pass, "link-multicast", "Request in a frame to a broadcast or multicast MAC address: left to the stack.";
     /// A loop or a mirror in the network; or a source MAC address that is none.
-    OwnFrame = 6, Pass, "own-frame", "Echo request from the interface's own or from a multicast MAC address: not answered.";
+    OwnFrame = 6, Pass, "own-frame", "Request from the interface's own or from a multicast MAC address: not answered.";
     /// Neither in `respond.to` nor, with "own" in it, an address of the interface.
-    NotServed = 7, Pass, "not-served", "Echo request to an address that is not served: left to the stack.";
+    NotServed = 7, Pass, "not-served", "Request to an address that is not served: left to the stack.";
     /// RFC 1122 3.2.2.6; multicast, limited and directed broadcast.
-    NotUnicast = 8, Pass, "not-unicast", "Echo request to a broadcast, multicast or reserved address: left to the stack.";
+    NotUnicast = 8, Pass, "not-unicast", "Request to a broadcast, multicast or reserved address: left to the stack.";
     /// RFC 1122 3.2.1.3, RFC 4443 2.2.
-    BadSource = 9, Pass, "bad-source", "Echo request from an address that no single host can have, or from its own destination: left to the stack.";
+    BadSource = 9, Pass, "bad-source", "Request from an address that no single host can have, or from its own destination: left to the stack.";
     /// Any fragment, the first one too.
     Fragment = 10, Pass, "fragment", "Fragment: left to the stack, which reassembles it.";
     /// RFC 1122 3.2.2.6: Record Route and Timestamp options want an update that the stack knows to make.
@@ -141,15 +141,15 @@ reasons! {
     /// RFC 8200; seen where ICMPv6 follows directly upon the first extension header.
     ExtensionHeader = 12, Pass, "extension-header", "ICMPv6 behind an IPv6 extension header: left to the stack.";
     /// `next-hop = "fib"` and the kernel's table names none for this reply out of this interface.
-    NoNextHop = 13, Pass, "no-next-hop", "Echo request whose reply the routing table can't send out of this interface at once: left to the stack.";
+    NoNextHop = 13, Pass, "no-next-hop", "Request whose reply the routing table can't send out of this interface at once: left to the stack.";
     /// Version, header length or total length are impossible, or leave no room for an ICMP header.
     BadHeader = 14, Malformed, "bad-header", "Impossible version, header length or total length, or too short for an ICMP message: dropped.";
     /// RFC 1122 3.2.1.2.
-    BadHeaderChecksum = 15, Malformed, "bad-header-checksum", "Echo request whose IPv4 header checksum is wrong: dropped.";
+    BadHeaderChecksum = 15, Malformed, "bad-header-checksum", "Request whose IPv4 header checksum is wrong: dropped.";
     /// RFC 1122 3.2.2, RFC 4443 2.3; not looked at with `verify-checksum = false`.
-    BadChecksum = 16, Malformed, "bad-checksum", "Echo request whose ICMP checksum is wrong: dropped.";
+    BadChecksum = 16, Malformed, "bad-checksum", "Request whose ICMP checksum is wrong: dropped.";
     /// Longer than any Ethernet frame; the program looks at no more than that to verify a checksum.
-    TooLong = 17, Pass, "too-long", "Echo request of more than 9,600 bytes, too long to verify its checksum here: left to the stack.";
+    TooLong = 17, Pass, "too-long", "Request too long to verify its checksum here (an echo request of more than 9,600 bytes): left to the stack.";
     /// `deny`, or the default.
     Denied = 18, Deny, "denied", "Denied by a rule or the default of the access list: dropped.";
     /// `reject`: RFC 1812 5.2.7.1, RFC 4443 3.1.
@@ -160,6 +160,20 @@ reasons! {
     RejectOverLimit = 21, Deny, "reject-over-limit", "Rejected by a rule, but more errors than are allowed have been sent: dropped.";
     /// `limit`, and what is over it is not let through.
     OverLimit = 22, Limit, "over-limit", "Over a limit of the access list: dropped.";
+    /// RFC 792, RFC 1122 3.2.2.8; `respond.timestamp = true`.
+    Timestamp = 23, Answer, "timestamp", "Timestamp request to a served address: answered here.";
+    /// RFC 1122 3.2.2.8: all three timestamps are part of a message.
+    TooShort = 24, Malformed, "too-short", "Timestamp request of less than 20 bytes: dropped.";
+    /// RFC 8335 4; `respond.probe`.
+    Probe = 25, Answer, "probe", "Extended echo request about this interface: answered here.";
+    /// What this program can't know: other interfaces, neighbours, identification by MAC address.
+    OtherProbe = 26, Pass, "other-probe", "Extended echo request that is not, or not legibly, about this interface: left to the stack.";
+    /// RFC 8335 8: only who is listed may ask.
+    ProbeNotAllowed = 27, Deny, "probe-not-allowed", "Extended echo request from an address that respond.probe does not list: dropped.";
+    /// `respond.traceroute = true`. UDP: only such probes are counted.
+    Traceroute = 28, Answer, "traceroute", "UDP probe of a traceroute to a served address that is not the host's: answered by port unreachable.";
+    /// The limits of errors hold for these answers, too: RFC 1812 4.3.2.8, RFC 4443 2.4 (f).
+    TracerouteOverLimit = 29, Limit, "traceroute-over-limit", "UDP probe of a traceroute, when more errors than are allowed have been sent: dropped.";
 }
 
 impl Reason {
@@ -184,7 +198,14 @@ impl Reason {
             | Self::NoNextHop
             | Self::BadHeaderChecksum
             | Self::BadChecksum
-            | Self::TooLong => Step::Answer,
+            | Self::TooLong
+            | Self::Timestamp
+            | Self::TooShort
+            | Self::Probe
+            | Self::OtherProbe
+            | Self::ProbeNotAllowed
+            | Self::Traceroute
+            | Self::TracerouteOverLimit => Step::Answer,
         }
     }
 }

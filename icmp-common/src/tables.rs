@@ -368,9 +368,18 @@ pub struct Entry {
     pub source_set: u8,
     /// Number of the dynamic set that the destination is in; [`Entry::ANY`].
     pub destination_set: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// [`MISMATCH`] and [`MTU`], if the message has to quote such a thing.
+    pub quotes: u8,
+    /// Least and most MTU that it tells, with [`MTU`].
+    pub quoted_mtu: [u16; 2],
+    /// Zeros.
+    pub reserved: [u8; 4],
 }
+
+/// What a message quotes (RFC 792, RFC 4443): a packet that its receiver has not sent (RFC 5927 4).
+pub const MISMATCH: u8 = 1 << 0;
+/// An MTU: "fragmentation needed", "packet too big".
+pub const MTU: u8 = 1 << 1;
 
 impl Entry {
     /// Any DSCP, any address.
@@ -390,7 +399,9 @@ impl Entry {
             dscp: Self::ANY,
             source_set: Self::ANY,
             destination_set: Self::ANY,
-            reserved: 0,
+            quotes: 0,
+            quoted_mtu: [0, u16::MAX],
+            reserved: [0; 4],
         }
     }
 
@@ -425,4 +436,4 @@ unsafe impl Plain for u32 {}
 
 const _: () = assert!(size_of::<Line6>() == 64 && size_of::<Range6>() == 24);
 const _: () = assert!(size_of::<Ranges4>() == CACHE_LINE && size_of::<Line>() == CACHE_LINE);
-const _: () = assert!(size_of::<Hosts>() == 6 << 10 && size_of::<Entry>() == 24);
+const _: () = assert!(size_of::<Hosts>() == 6 << 10 && size_of::<Entry>() == 32);

@@ -17,7 +17,7 @@ use icmp_common::{
     wire::{
         Packet,
         ethernet::{Ethernet, Mac, MacParts},
-        icmp::{ECHO4, ECHO6, Echo},
+        icmp::{ECHO4, ECHO6, Echo, PROBE4, PROBE6, TIMESTAMP},
         ipv4::{self, Ipv4},
         ipv6::{self, Ipv6},
     },
@@ -29,9 +29,13 @@ use crate::{Frame, MAX_SUM, NextHop, Route, State, classify::Classifiable, parse
 pub(crate) trait Answerable: Classifiable {
     /// The types of request and reply.
     const ECHO: Echo;
+    /// The same of extended echo.
+    const PROBE: Echo;
     /// Whether the ICMP checksum covers a pseudo-header.
     const PSEUDO_HEADER: bool;
 
+    /// Whether requests of a type other than echo are answered.
+    fn is_query<S: State>(icmp_type: u8, state: &S) -> bool;
     /// Whether the source is one host's, and another's than the destination.
     fn source_is_another_host(&self) -> bool;
     /// Length of the ICMP message, its header included, in bytes. Ethernet padding is not part of it.
@@ -46,7 +50,8 @@ pub(crate) trait Answerable: Classifiable {
     fn turn_around(&mut self, ttl: u8);
 }
 
-/// Answers an echo request, or says why not. `destination` is what its destination is, if that has been looked up.
+/// Answers an echo request, or says why not. `destination` is what its destination is, if that has been looked up. `None`: it is
+/// a request of another type that may be answered.
 ///
 /// The packet is read again for each question instead of once: what is not held over a table look-up needs no
 /// register, of which there are few, and its bytes are in the cache.
@@ -55,30 +60,55 @@ pub(crate) fn answer<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
     state: &mut S,
     destination: Option<Destination>,
-) -> Reason {
-    let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Reason::BadHeader };
+) -> Option<Reason> {
+    let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Some(Reason::BadHeader) };
     if unlikely(!packet.icmp.is_plain(Ip::ECHO.request)) {
-        let other_type = packet.icmp.icmp_type() != Ip::ECHO.request;
-        return if other_type { Reason::OtherType } else { Reason::OtherCode };
+        let icmp_type = packet.icmp.icmp_type();
+        if icmp_type == Ip::ECHO.request {
+            return Some(Reason::OtherCode);
+        }
+        return if Ip::is_query(icmp_type, state) { None } else { Some(Reason::OtherType) };
     }
+    if let Some(reason) = refusal::<Ip, F, S>(frame, state, IP, destination) {
+        return Some(reason);
+    }
+    Some(echo::<IP, Ip, F, S>(frame, state))
+}
+
+/// Why a request, of whatever type, is not answered, as far as its addresses and the IP header can tell.
+#[inline(always)]
+pub(crate) fn refusal<Ip: Answerable, F: Frame, S: State>(
+    frame: &F,
+    state: &S,
+    ip: usize,
+    destination: Option<Destination>,
+) -> Option<Reason> {
     if unlikely(state.setting(|config| &config.enabled) == 0) {
-        return Reason::AnswersOff;
+        return Some(Reason::AnswersOff);
     }
     if let Some(reason) = not_for_us(frame, state) {
-        return reason;
+        return Some(reason);
     }
-    match destination.unwrap_or_else(|| packet.ip.destination_cell(state).destination()) {
+    let Some(header) = frame.read::<Ip>(ip) else { return Some(Reason::BadHeader) };
+    match destination.unwrap_or_else(|| header.destination_cell(state).destination()) {
         Destination::Served => {}
-        Destination::NotServed | Destination::Own => return Reason::NotServed,
-        Destination::NotUnicast => return Reason::NotUnicast,
+        Destination::NotServed | Destination::Own => return Some(Reason::NotServed),
+        Destination::NotUnicast => return Some(Reason::NotUnicast),
     }
+    let Some(header) = frame.read::<Ip>(ip) else { return Some(Reason::BadHeader) };
+    if unlikely(!header.source_is_another_host()) {
+        return Some(Reason::BadSource);
+    }
+    if unlikely(!header.header_verifies()) {
+        return Some(Reason::BadHeaderChecksum);
+    }
+    None
+}
+
+/// Answers an echo request that nothing speaks against so far.
+#[inline(always)]
+fn echo<const IP: usize, Ip: Answerable, F: Frame, S: State>(frame: &mut F, state: &mut S) -> Reason {
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Reason::BadHeader };
-    if unlikely(!packet.ip.source_is_another_host()) {
-        return Reason::BadSource;
-    }
-    if unlikely(!packet.ip.header_verifies()) {
-        return Reason::BadHeaderChecksum;
-    }
     let checksum = packet.icmp.reply_checksum(Ip::ECHO);
     // Without a pseudo-header a result of 0 is ambiguous (see `checksum::update`); then the message has to be
     // looked at in any case.
@@ -117,15 +147,61 @@ fn look_at_message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     Ok(if zeros { 0xffff } else { checksum })
 }
 
-/// The kernel's answer to where the reply goes.
+/// Why a request of another type than echo is not answered, as far as its ICMP checksum can tell. Those that are usual are short,
+/// and each byte that may have to be looked at makes loading the program slower.
 #[inline(always)]
-fn next_hop<const IP: usize, Ip: Answerable, F: Frame, S: State>(
+pub(crate) fn verify<Ip: Answerable, F: Frame, S: State>(
+    frame: &mut F,
+    state: &S,
+    ip: usize,
+) -> Option<Reason> {
+    const MOST: usize = 576;
+    if !verifies(state) {
+        return None;
+    }
+    let length = |frame: &F| Some(frame.read::<Ip>(ip)?.message_length());
+    let Some(sum) = frame.sum::<MOST>(ip + size_of::<Ip>(), length) else { return Some(Reason::TooLong) };
+    let Some(header) = frame.read::<Ip>(ip) else { return Some(Reason::BadHeader) };
+    (!checksum::verifies(header.pseudo_header_sum() + sum)).then_some(Reason::BadChecksum)
+}
+
+/// The MAC addresses of a request's reply; `None` if the routing table does not say where it goes.
+#[inline(always)]
+pub(crate) fn way_back<Ip: Answerable, F: Frame, S: State>(
     frame: &F,
     state: &mut S,
+    ip: usize,
 ) -> Option<NextHop> {
+    if by_fib(state) {
+        return next_hop::<Ip, F, S>(frame, state, ip);
+    }
+    let ethernet = frame.read::<Ethernet>(0)?;
+    Some(NextHop { source: ethernet.destination.parts(), destination: ethernet.source.parts() })
+}
+
+/// The kernel's answer to where the reply goes.
+#[inline(always)]
+fn next_hop<Ip: Answerable, F: Frame, S: State>(frame: &F, state: &mut S, ip: usize) -> Option<NextHop> {
     // Behind a VLAN tag another interface's routes count, of which this one knows nothing.
-    let packet = frame.read::<Packet<Ip>>(IP).filter(|_| IP == UNTAGGED)?;
-    state.next_hop(&packet.ip.reply_route())
+    let header = frame.read::<Ip>(ip).filter(|_| ip == UNTAGGED)?;
+    state.next_hop(&header.reply_route())
+}
+
+/// Makes the headers before a message, which is a reply already, those of a reply.
+#[inline(always)]
+pub(crate) fn turn_around<Ip: Answerable, F: Frame, S: State>(
+    frame: &mut F,
+    state: &S,
+    ip: usize,
+    next_hop: NextHop,
+) {
+    if let Some(header) = frame.write::<Ip>(ip) {
+        header.turn_around(state.setting(|config| &config.ttl));
+    }
+    if let Some(ethernet) = frame.write::<Ethernet>(0) {
+        ethernet.source = Mac::from_parts(next_hop.source);
+        ethernet.destination = Mac::from_parts(next_hop.destination);
+    }
 }
 
 /// Makes the request its reply, to be sent where the routing table says.
@@ -142,7 +218,7 @@ fn reply_by_fib<const IP: usize, Ip: Answerable, F: Frame, S: State>(
             Err(reason) => return reason,
         }
     }
-    match next_hop::<IP, Ip, F, S>(frame, state) {
+    match next_hop::<Ip, F, S>(frame, state, IP) {
         Some(next_hop) => rewrite::<IP, Ip, F, S>(frame, state, checksum, Some(next_hop)),
         None => Reason::NoNextHop,
     }
@@ -209,6 +285,12 @@ fn verifies<S: State>(state: &S) -> bool {
     state.setting(|config| &config.verify_checksum) != 0
 }
 
+/// Whether extended echo requests are answered.
+#[inline(always)]
+fn probes<S: State>(state: &S) -> bool {
+    state.setting(|config| &config.probe) != 0
+}
+
 /// Whether replies go where the routing table says, instead of where the request came from.
 #[inline(always)]
 pub(crate) fn by_fib<S: State>(state: &S) -> bool {
@@ -217,7 +299,14 @@ pub(crate) fn by_fib<S: State>(state: &S) -> bool {
 
 impl Answerable for Ipv4 {
     const ECHO: Echo = ECHO4;
+    const PROBE: Echo = PROBE4;
     const PSEUDO_HEADER: bool = false;
+
+    #[inline(always)]
+    fn is_query<S: State>(icmp_type: u8, state: &S) -> bool {
+        let timestamp = state.setting(|config| &config.timestamp) != 0;
+        timestamp && icmp_type == TIMESTAMP.request || probes(state) && icmp_type == PROBE4.request
+    }
 
     #[inline(always)]
     fn source_is_another_host(&self) -> bool {
@@ -259,7 +348,13 @@ impl Answerable for Ipv4 {
 
 impl Answerable for Ipv6 {
     const ECHO: Echo = ECHO6;
+    const PROBE: Echo = PROBE6;
     const PSEUDO_HEADER: bool = true;
+
+    #[inline(always)]
+    fn is_query<S: State>(icmp_type: u8, state: &S) -> bool {
+        probes(state) && icmp_type == PROBE6.request
+    }
 
     #[inline(always)]
     fn source_is_another_host(&self) -> bool {

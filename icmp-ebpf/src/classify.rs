@@ -5,19 +5,20 @@
 
 use icmp_common::{
     Family,
-    config::{AclConfig, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, Table6Config},
+    config::{AclConfig, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, QUOTES, Table6Config},
     dynamic::{DYNAMIC_SETS, Membership, Until},
     limits::Rate,
     tables::{
         BLOCK, Decision, Destination, DestinationCell, Entry, FRAGMENT, LINE_BITS, LINE_STEPS, LINES, Line6,
-        MAX_ENTRIES, MAX_RUN6, Outcome, RANGES, RUN6_STEPS, Range6, Ranges4, Ruling, host_slot4, host_slot6,
-        line6,
+        MAX_ENTRIES, MAX_RUN6, MISMATCH, MTU, Outcome, RANGES, RUN6_STEPS, Range6, Ranges4, Ruling,
+        host_slot4, host_slot6, line6,
     },
     wire::{
         Wire,
         ethernet::VlanTag,
-        ipv4::Ipv4,
-        ipv6::{Address6, Halves, Ipv6, words},
+        icmp::{self, Icmp, TOO_BIG4, TOO_BIG6},
+        ipv4::{self, Ipv4},
+        ipv6::{self, Address6, Halves, Ipv6, words},
     },
 };
 
@@ -46,6 +47,8 @@ pub(crate) trait Classifiable: Wire {
     fn limit_key(&self, rate: &Rate) -> [u64; 2];
     /// Its source or its destination, as words in memory order; an IPv4 address in the lower half of the first one.
     fn address(&self, side: Side) -> [u64; 2];
+    /// What the message of the packet whose IP header begins at `at` quotes, if it is one that quotes.
+    fn quote<F: Frame>(frame: &F, at: usize) -> Option<Quote>;
     /// What dynamic sets its source or its destination is in, or was.
     fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership>;
 }
@@ -168,9 +171,10 @@ fn decision<S: State>(state: &S, number: u32) -> Decision {
 #[repr(C)]
 pub struct Facts {
     /// From the lowest byte up: TTL or hop limit, DSCP, length of the IP packet (two bytes), number of the outer VLAN tag (two bytes;
-    /// 4096, which none has, without a tag).
+    /// 4096, which none has, without a tag), MTU that the message tells (two bytes).
     pub packet: u64,
-    /// Bit n: the source is in the dynamic set n. Bit 16 + n: the destination is.
+    /// Bit n: the source is in the dynamic set n. Bit 16 + n: the destination is. From bit 32 on: what the message quotes
+    /// ([`MISMATCH`], [`MTU`]).
     pub sets: u64,
 }
 
@@ -183,15 +187,41 @@ fn facts<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize) 
         (u64::from(ip.hops()), u64::from(ip.dscp()), ip.packet_length() as u64 & 0xffff);
     let packet = u64::from(vlan) << 32 | length << 16 | dscp << 8 | hops;
     // Look-ups in dynamic sets cost more than all the rest together.
-    let dynamic = state.setting(|config| &config.dynamic);
+    let depends = state.setting(|config| &config.facts);
     let mut sets = 0;
-    if dynamic & DYNAMIC_SOURCES != 0 {
+    if depends & DYNAMIC_SOURCES != 0 {
         sets = sets_of::<Ip, F, S>(frame, state, at, Side::Source)?;
     }
-    if dynamic & DYNAMIC_DESTINATIONS != 0 {
+    if depends & DYNAMIC_DESTINATIONS != 0 {
         sets |= sets_of::<Ip, F, S>(frame, state, at, Side::Destination)? << DYNAMIC_SETS;
     }
-    Some(Facts { packet, sets })
+    let mut quote = Quote::NONE;
+    if depends & QUOTES != 0 {
+        quote = Ip::quote(frame, at).unwrap_or(Quote::NONE);
+    }
+    Some(Facts { packet: packet | quote.mtu << 48, sets: sets | quote.what << 32 })
+}
+
+/// What a message quotes.
+pub(crate) struct Quote {
+    /// [`MISMATCH`] and [`MTU`].
+    what: u64,
+    /// The MTU; what is more than 16 bits hold is as much as they hold.
+    mtu: u64,
+}
+
+impl Quote {
+    const NONE: Self = Self { what: 0, mtu: 0 };
+
+    #[inline(always)]
+    const fn new(is_own: bool, mtu: Option<u64>) -> Self {
+        let mismatch = if is_own { 0 } else { MISMATCH as u64 };
+        match mtu {
+            Some(mtu) if mtu > 0xffff => Self { what: mismatch | MTU as u64, mtu: 0xffff },
+            Some(mtu) => Self { what: mismatch | MTU as u64, mtu },
+            None => Self { what: mismatch, mtu: 0 },
+        }
+    }
 }
 
 const NO_VLAN: u16 = 4096;
@@ -252,6 +282,8 @@ fn satisfies(facts: Facts, entry: &Entry) -> bool {
         let some = u64::from(set ^ Entry::ANY);
         ((sets >> (set & (DYNAMIC_SETS as u8 - 1)) & 1).wrapping_sub(1)) & some.wrapping_neg()
     };
+    // Negative if something has to be quoted that is not.
+    let quotes = (u64::from(entry.quotes) & !(facts.sets >> (2 * DYNAMIC_SETS))).wrapping_neg();
     let part = |shift: u32, mask: u64| facts.packet >> shift & mask;
     let hops = within(part(0, 0xff), entry.ttl.map(u64::from));
     let dscp = equals(part(8, 0xff), entry.dscp.into(), Entry::ANY.into());
@@ -259,7 +291,8 @@ fn satisfies(facts: Facts, entry: &Entry) -> bool {
     let vlan = equals(part(32, 0xffff), entry.vlan.into(), Entry::ANY_VLAN.into());
     let source = is_in(facts.sets, entry.source_set);
     let destination = is_in(facts.sets >> DYNAMIC_SETS, entry.destination_set);
-    (hops | dscp | length | vlan | source | destination) >> 63 == 0
+    let mtu = within(part(48, 0xffff), entry.quoted_mtu.map(u64::from));
+    (hops | dscp | length | vlan | source | destination | quotes | mtu) >> 63 == 0
 }
 
 /// What an IPv4 destination is.
@@ -405,6 +438,24 @@ impl Classifiable for Ipv4 {
     }
 
     #[inline(always)]
+    fn quote<F: Frame>(frame: &F, at: usize) -> Option<Quote> {
+        let header = frame.read::<Self>(at)?;
+        let message = at + header.header_length();
+        let icmp = frame.read::<Icmp>(message)?;
+        if header.fragment_offset() != 0 || !icmp::quotes4(icmp.icmp_type()) {
+            return None;
+        }
+        let mtu = if icmp.message() == TOO_BIG4 { Some(icmp.mtu4().into()) } else { None };
+        let begins = message + icmp::HEADER;
+        let is_whole = begins + ipv4::HEADER <= at + header.total_length();
+        let quoted = frame.read::<Self>(begins).filter(|_| is_whole);
+        let is_own = quoted.is_some_and(|quoted| {
+            u32::from_ne_bytes(quoted.source) == u32::from_ne_bytes(header.destination)
+        });
+        Some(Quote::new(is_own, mtu))
+    }
+
+    #[inline(always)]
     fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership> {
         state.membership4(if side == Side::Source { self.source } else { self.destination })
     }
@@ -447,6 +498,23 @@ impl Classifiable for Ipv6 {
     #[inline(always)]
     fn address(&self, side: Side) -> [u64; 2] {
         words(if side == Side::Source { self.source } else { self.destination })
+    }
+
+    #[inline(always)]
+    fn quote<F: Frame>(frame: &F, at: usize) -> Option<Quote> {
+        let header = frame.read::<Self>(at)?;
+        let message = at + ipv6::HEADER;
+        let icmp = frame.read::<Icmp>(message)?;
+        // Behind extension headers no quote is looked for.
+        if header.next_header != ipv6::ICMPV6 || !icmp::quotes6(icmp.icmp_type()) {
+            return None;
+        }
+        let mtu = if icmp.icmp_type() == TOO_BIG6 { Some(icmp.mtu6().into()) } else { None };
+        let begins = message + icmp::HEADER;
+        let is_whole = begins + ipv6::HEADER <= at + header.packet_length();
+        let quoted = frame.read::<Self>(begins).filter(|_| is_whole);
+        let is_own = quoted.is_some_and(|quoted| words(quoted.source) == words(header.destination));
+        Some(Quote::new(is_own, mtu))
     }
 
     #[inline(always)]

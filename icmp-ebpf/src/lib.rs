@@ -12,13 +12,17 @@ mod answer;
 mod ban;
 mod classify;
 mod count;
+mod error;
 mod frame;
 #[cfg(target_arch = "bpf")]
 pub mod kernel;
 mod limit;
 mod parse;
+mod probe;
 mod reject;
 mod state;
+mod timestamp;
+mod traceroute;
 
 pub use classify::Facts;
 pub use frame::{Frame, MAX_SUM};
@@ -28,16 +32,20 @@ pub use state::{NextHop, Route, Side, State};
 use icmp_common::{
     Family,
     tables::Ruling,
-    wire::{Packet, ipv4::Ipv4, ipv6::Ipv6},
+    wire::{Packet, icmp::TIMESTAMP, ipv4::Ipv4, ipv6::Ipv6},
 };
 
 use answer::{Answerable, answer, discard};
 use classify::classify;
 use count::count;
+use error::{Sent, error};
 use parse::{
     DOUBLE_TAGGED, Message, Parsed, TAGGED, UNTAGGED, parse, parse_unusual_ipv4, parse_unusual_ipv6, tags,
 };
+use probe::probe;
 use reject::reject;
+use timestamp::timestamp;
+use traceroute::traceroute;
 
 /// Takes one frame all the way. On [`Verdict::Answer`] the frame has become its answer, on [`Verdict::Reject`] the
 /// error about it; on [`Verdict::Pass`] not one byte of it has changed.
@@ -51,14 +59,7 @@ pub fn handle<F: Frame, S: State>(frame: &mut F, state: &mut S) -> Verdict {
         Some((_, ether_type)) => way::<DOUBLE_TAGGED, F, S>(frame, state, ether_type),
         None => return Verdict::Pass,
     };
-    match end {
-        End::PASS => Verdict::Pass,
-        End::ANSWER => Verdict::Answer,
-        End::DENY => Verdict::Deny,
-        End::LIMIT => Verdict::Limit,
-        End::MALFORMED => Verdict::Malformed,
-        end => rare(frame, state, end),
-    }
+    if end.is_verdict() { end.verdict() } else { rare(frame, state, end) }
 }
 
 /// Where the way of a packet ends: at a verdict, and then what there was to count is counted, or at something rare. One number,
@@ -78,6 +79,10 @@ impl End {
     const UNUSUAL: u32 = 1 << 9;
     /// A rule rejects it: the ruling stands in the bits from 16 on.
     const REJECTED: u32 = 1 << 10;
+    /// A request of another type than echo, which is answered if it deserves it.
+    const QUERY: u32 = 1 << 11;
+    /// UDP to a port to which traceroute sends its probes.
+    const TRACEROUTE: u32 = 1 << 12;
 
     #[inline(always)]
     fn at(verdict: Verdict) -> Self {
@@ -92,13 +97,39 @@ impl End {
     }
 
     #[inline(always)]
+    const fn is_verdict(self) -> bool {
+        self.0 < Self::IPV6
+    }
+
+    #[inline(always)]
+    const fn verdict(self) -> Verdict {
+        match self {
+            Self::ANSWER => Verdict::Answer,
+            Self::DENY => Verdict::Deny,
+            Self::MALFORMED => Verdict::Malformed,
+            Self::LIMIT => Verdict::Limit,
+            _ => Verdict::Pass,
+        }
+    }
+
+    #[inline(always)]
+    const fn ruling(self) -> Ruling {
+        Ruling::from_number(self.0 >> 16)
+    }
+
+    #[inline(always)]
     const fn rejected(family: Family, ruling: Ruling) -> Self {
         Self(Self::REJECTED | Self::of(family) | (ruling as u32) << 16)
     }
 
     #[inline(always)]
-    const fn unusual(family: Family) -> Self {
-        Self(Self::UNUSUAL | Self::of(family))
+    const fn rare(what: u32, family: Family) -> Self {
+        Self(what | Self::of(family))
+    }
+
+    #[inline(always)]
+    const fn is(self, what: u32) -> bool {
+        self.0 & what != 0
     }
 
     const fn of(family: Family) -> u32 {
@@ -109,7 +140,8 @@ impl End {
     }
 }
 
-/// What is rare: unusual packets, and those that a rule rejects. One copy for any number of VLAN tags, which are counted again.
+/// What is rare: unusual packets, requests other than echo, and what an error is sent about. One copy for any number of VLAN tags,
+/// which are counted again.
 #[inline(always)]
 fn rare<F: Frame, S: State>(frame: &mut F, state: &mut S, end: End) -> Verdict {
     cold();
@@ -118,30 +150,59 @@ fn rare<F: Frame, S: State>(frame: &mut F, state: &mut S, end: End) -> Verdict {
         Some((1, _)) => TAGGED,
         _ => DOUBLE_TAGGED,
     };
-    let family = if end.0 & End::IPV6 == 0 { Family::Ipv4 } else { Family::Ipv6 };
-    if end.0 & End::UNUSUAL != 0 {
-        return unusual(frame, state, ip, family);
+    let family = if end.is(End::IPV6) { Family::Ipv6 } else { Family::Ipv4 };
+    if end.is(End::QUERY) {
+        let reason = query(frame, state, ip, family);
+        return count(state, family, reason);
     }
-    // reject: build the ICMP error, and send that back.
-    let reason = reject(frame, state, ip, family, Ruling::from_number(end.0 >> 16));
+    let is_probe = end.is(End::TRACEROUTE);
+    let code = if is_probe {
+        traceroute(frame, state, ip, family)
+    } else {
+        let mut ruling = end;
+        if end.is(End::UNUSUAL) {
+            ruling = unusual(frame, state, ip, family);
+            if !ruling.is(End::REJECTED) {
+                return ruling.verdict();
+            }
+        }
+        reject(frame, ip, family, ruling.ruling())
+    };
+    // The one place where errors are built.
+    let sent = match code {
+        Some(code) => error(frame, state, ip, family, code),
+        None => Sent::No,
+    };
+    let reason = match (is_probe, sent) {
+        // Nothing happens to it, and it is no ICMP.
+        (true, Sent::No) => return Verdict::Pass,
+        (true, Sent::Yes) => Reason::Traceroute,
+        (true, Sent::OverLimit) => Reason::TracerouteOverLimit,
+        (false, Sent::Yes) => Reason::Rejected,
+        (false, Sent::OverLimit) => Reason::RejectOverLimit,
+        (false, Sent::No) => Reason::RejectedSilently,
+    };
     count(state, family, reason)
 }
 
 /// The way of a packet whose network layer begins at `IP`.
 #[inline(always)]
 fn way<const IP: usize, F: Frame, S: State>(frame: &mut F, state: &mut S, ether_type: u16) -> End {
+    let traceroute = state.setting(|config| &config.traceroute) != 0;
     // parse: Ethernet, up to two VLAN tags, IPv4 or IPv6, ICMP. What is not ICMP pays for this step alone.
-    let (family, outcome) = match parse::<IP, F>(frame, ether_type) {
+    let (family, outcome) = match parse::<IP, F>(frame, ether_type, traceroute) {
         Parsed::NotOurs => return End::PASS,
         Parsed::Ipv4 => (Family::Ipv4, message::<IP, Ipv4, F, S>(frame, state)),
         Parsed::Ipv6 => (Family::Ipv6, message::<IP, Ipv6, F, S>(frame, state)),
-        Parsed::UnusualIpv4 => return End::unusual(Family::Ipv4),
-        Parsed::UnusualIpv6 => return End::unusual(Family::Ipv6),
+        Parsed::UnusualIpv4 => return End::rare(End::UNUSUAL, Family::Ipv4),
+        Parsed::UnusualIpv6 => return End::rare(End::UNUSUAL, Family::Ipv6),
+        Parsed::Traceroute4 => return End::rare(End::TRACEROUTE, Family::Ipv4),
+        Parsed::Traceroute6 => return End::rare(End::TRACEROUTE, Family::Ipv6),
     };
-    // count: every ICMP packet leaves here, once, with one verdict and one reason; unusual and rejected ones in
-    // `rare`. Answers, which are most, get a copy of this step in which both are constants.
+    // count: every ICMP packet leaves here, once, with one verdict and one reason; what is rare, in `rare`. Answers, which are
+    // most, get a copy of this step in which both are constants.
     End::at(match (family, outcome) {
-        (family, Err(ruling)) => return End::rejected(family, ruling),
+        (_, Err(end)) => return end,
         (Family::Ipv4, Ok(Reason::Echo)) => count(state, Family::Ipv4, Reason::Echo),
         (Family::Ipv6, Ok(Reason::Echo)) => count(state, Family::Ipv6, Reason::Echo),
         (family, Ok(reason)) => count(state, family, reason),
@@ -157,12 +218,12 @@ fn is_within<F: Frame, S: State>(frame: &F, state: &mut S, ip: usize, family: Fa
     }
 }
 
-/// What becomes of a message that is whole and stands directly behind the IP header; an error if it is rejected.
+/// What becomes of a message that is whole and stands directly behind the IP header, or what is rare about it.
 #[inline(always)]
 fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
     state: &mut S,
-) -> Result<Reason, Ruling> {
+) -> Result<Reason, End> {
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Ok(Reason::BadHeader) };
     let message = Message::new(packet.icmp.message());
     // classify: source, destination, type and code -> what the rules say.
@@ -176,26 +237,38 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
             }
         }
         Ruling::Deny => return Ok(Reason::Denied),
-        ruling => return Err(ruling),
+        ruling => return Err(End::rejected(Ip::FAMILY, ruling)),
     }
-    // answer: echo requests to served addresses, in place.
-    Ok(answer::<IP, Ip, F, S>(frame, state, classified.destination))
+    // answer: echo requests to served addresses, in place; other requests, in `rare`.
+    answer::<IP, Ip, F, S>(frame, state, classified.destination).ok_or(End::rare(End::QUERY, Ip::FAMILY))
+}
+
+/// What becomes of a request of another type than echo: timestamp or extended echo.
+#[inline(always)]
+fn query<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: Family) -> Reason {
+    match family {
+        Family::Ipv4 => match frame.read::<Packet<Ipv4>>(ip).map(|packet| packet.icmp.icmp_type()) {
+            Some(icmp_type) if icmp_type == TIMESTAMP.request => timestamp(frame, state, ip),
+            _ => probe::<Ipv4, F, S>(frame, state, ip),
+        },
+        Family::Ipv6 => probe::<Ipv6, F, S>(frame, state, ip),
+    }
 }
 
 /// What becomes of a packet that the stack is better at: it passes, unless the rules say otherwise. One that is broken and was
 /// sent to us is dropped before any rule is asked.
 #[inline(always)]
-fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: Family) -> Verdict {
+fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: Family) -> End {
     let parsed = match family {
         Family::Ipv4 => parse_unusual_ipv4(frame, ip),
         Family::Ipv6 => parse_unusual_ipv6(frame, ip),
     };
     if !parsed.ours {
-        return Verdict::Pass;
+        return End::PASS;
     }
     if parsed.reason == Reason::BadHeader {
         let reason = discard(frame, state);
-        return count(state, family, reason);
+        return End::at(count(state, family, reason));
     }
     let outcome = match family {
         Family::Ipv4 => classify::<Ipv4, F, S>(frame, state, ip, parsed.message).outcome,
@@ -208,9 +281,9 @@ fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: 
             false => Reason::OverLimit,
         },
         Ruling::Deny => Reason::Denied,
-        ruling => reject(frame, state, ip, family, ruling),
+        ruling => return End::rejected(family, ruling),
     };
-    count(state, family, reason)
+    End::at(count(state, family, reason))
 }
 
 /// The condition, of which the compiler learns that it rarely holds; see [`cold`].

@@ -11,6 +11,7 @@ use icmp_common::{
         icmp::{self, TypeAndCode},
         ipv4::{self, Ipv4},
         ipv6::{self, Extension, Ipv6},
+        udp::{self, Udp},
     },
 };
 
@@ -29,6 +30,10 @@ pub(crate) enum Parsed {
     UnusualIpv4,
     /// An IPv6 packet that is broken, or whose extension headers have to be looked through: see [`parse_unusual_ipv6`].
     UnusualIpv6,
+    /// UDP, whole and directly behind a plain IPv4 header, to a port to which traceroute sends its probes.
+    Traceroute4,
+    /// The same behind an IPv6 header.
+    Traceroute6,
 }
 
 /// What an unusual packet turned out to be. All fields always have a value, because the kernel's verifier does not let one be moved
@@ -92,23 +97,24 @@ pub(crate) fn tags<F: Frame>(frame: &F) -> Option<(usize, u16)> {
     Some((2, frame.read::<VlanTag>(TAGGED)?.ether_type()))
 }
 
-/// Finds the ICMP message in a frame whose network layer begins at `IP`.
+/// Finds the ICMP message in a frame whose network layer begins at `IP`; and probes of traceroute, if these are looked for.
 #[inline(always)]
-pub(crate) fn parse<const IP: usize, F: Frame>(frame: &F, ether_type: u16) -> Parsed {
+pub(crate) fn parse<const IP: usize, F: Frame>(frame: &F, ether_type: u16, traceroute: bool) -> Parsed {
     match ether_type {
-        ethernet::IPV4 => parse_ipv4(frame, IP),
-        ethernet::IPV6 => parse_ipv6(frame, IP),
+        ethernet::IPV4 => parse_ipv4(frame, IP, traceroute),
+        ethernet::IPV6 => parse_ipv6(frame, IP, traceroute),
         _ => Parsed::NotOurs,
     }
 }
 
 #[inline(always)]
-fn parse_ipv4<F: Frame>(frame: &F, ip: usize) -> Parsed {
+fn parse_ipv4<F: Frame>(frame: &F, ip: usize, traceroute: bool) -> Parsed {
     // With the ICMP header at once: no frame of Ethernet's least length ends before it.
     let Some(packet) = frame.read::<Packet<Ipv4>>(ip) else { return parse_short_ipv4(frame, ip) };
     let header = &packet.ip;
     if header.protocol != ipv4::ICMP {
-        return Parsed::NotOurs;
+        let probe = traceroute && header.protocol == udp::UDP && is_probe4(frame, ip);
+        return if probe { Parsed::Traceroute4 } else { Parsed::NotOurs };
     }
     let total_length = header.total_length();
     let plain = header.version_ihl() == ipv4::PLAIN && !header.is_fragment();
@@ -128,9 +134,12 @@ fn parse_short_ipv4<F: Frame>(frame: &F, ip: usize) -> Parsed {
 }
 
 #[inline(always)]
-fn parse_ipv6<F: Frame>(frame: &F, ip: usize) -> Parsed {
+fn parse_ipv6<F: Frame>(frame: &F, ip: usize, traceroute: bool) -> Parsed {
     let Some(header) = frame.read::<Ipv6>(ip) else { return Parsed::NotOurs };
     if header.next_header != ipv6::ICMPV6 {
+        if traceroute && header.next_header == udp::UDP && is_probe6(frame, ip) {
+            return Parsed::Traceroute6;
+        }
         // TCP and UDP, which are most, are told from extension headers by one comparison.
         let common = matches!(header.next_header, 1..=42);
         return if common { Parsed::NotOurs } else { Parsed::UnusualIpv6 };
@@ -143,6 +152,34 @@ fn parse_ipv6<F: Frame>(frame: &F, ip: usize) -> Parsed {
         return Parsed::UnusualIpv6;
     }
     Parsed::Ipv6
+}
+
+/// Whether this packet, which is UDP, is a whole one to a port to which traceroute sends its probes.
+#[inline(always)]
+fn is_probe4<F: Frame>(frame: &F, ip: usize) -> bool {
+    let Some(header) = frame.read::<Ipv4>(ip) else { return false };
+    let total_length = header.total_length();
+    header.version_ihl() == ipv4::PLAIN
+        && !header.is_fragment()
+        && total_length >= ipv4::HEADER + size_of::<Udp>()
+        && frame.holds(ip, total_length)
+        && is_to_traceroute(frame, ip + ipv4::HEADER)
+}
+
+/// The same in IPv6.
+#[inline(always)]
+fn is_probe6<F: Frame>(frame: &F, ip: usize) -> bool {
+    let Some(header) = frame.read::<Ipv6>(ip) else { return false };
+    let payload_length = header.payload_length();
+    header.version() == 6
+        && payload_length >= size_of::<Udp>()
+        && frame.holds(ip, ipv6::HEADER + payload_length)
+        && is_to_traceroute(frame, ip + ipv6::HEADER)
+}
+
+#[inline(always)]
+fn is_to_traceroute<F: Frame>(frame: &F, at: usize) -> bool {
+    frame.read::<Udp>(at).is_some_and(|header| udp::is_traceroute(header.destination()))
 }
 
 /// What is not a whole message behind a plain IPv4 header: options, a fragment, or broken.

@@ -53,6 +53,9 @@ pub trait State {
     /// Nanoseconds of the monotonic clock, a few milliseconds late at most.
     fn now(&self) -> u64;
 
+    /// Nanoseconds of UTC since 1970.
+    fn utc(&self) -> u64;
+
     /// Takes what a packet of some length costs out of the bucket with a key, by the rate that begins at a byte of the tables.
     fn takes(&mut self, rate: u32, key: [u64; 2], length: u32) -> bool
     where

@@ -89,7 +89,7 @@ pub fn handle_routed(
 #[must_use]
 pub fn interface() -> Interface {
     let addresses = vec![(IpAddr::from(SERVER4), 24), (IpAddr::from(SERVER6), 64)];
-    Interface { mac: SERVER_MAC, addresses, broadcasts: Vec::new() }
+    Interface { mac: SERVER_MAC, addresses, ..Interface::default() }
 }
 
 /// Compiles the text of a policy for [`interface`].

@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::netns::Lab;
+use crate::netns::{Lab, SERVER_END};
 
 /// How long anything may take that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -104,6 +104,20 @@ impl Finished {
 }
 
 impl Lab {
+    /// A lab with a policy attached in a mode.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is another mode in the end.
+    #[must_use]
+    pub fn attached(mode: &str, policy: &str) -> Self {
+        let lab = if mode == "native" { Self::native() } else { Self::new() };
+        let path = lab.policy(policy);
+        let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", mode, "--policy", path.to_str().unwrap()]).ok();
+        assert_eq!(lab.status()[0]["mode"], mode);
+        lab
+    }
+
     /// The command `icmpctl`, in the server's namespace and with the lab's BPF file system and state directory.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -1,11 +1,12 @@
 //! The harness of the tests of the whole: what they stand on, apart from what they say.
 //!
-//! `host` and `loaded` run the data path in its two builds, `frames` makes frames and `oracle` says what should
+//! `host` and `loaded` run the data path in its two builds, `both` compares them, `frames` makes frames and `oracle` says what should
 //! come of them, both with other people's encoders. `packets` makes random packets, `rules` random policies, and walks
 //! their rules. `netns` makes networks, `port` sends raw frames in them, `ping` real pings, `flood` as many as the kernel can make,
 //! and `icmpctl` runs the real binary there.
 //! Tests that need a kernel are marked `#[ignore = "needs root and BPF"]`.
 
+pub mod both;
 pub mod flood;
 pub mod frames;
 pub mod host;

@@ -36,6 +36,12 @@ pub const SERVER6: &str = "2001:db8::1";
 pub const CLIENT4: &str = "192.0.2.2";
 /// As above.
 pub const CLIENT6: &str = "2001:db8::2";
+/// A policy with prefixes of which the server has no address; the client sends to them by way of the server.
+pub const ANYCAST: &str = "respond.to = [\"own\", \"198.51.100.0/24\", \"2001:db8:53::/64\"]";
+/// Addresses of these prefixes.
+pub const ANYCAST4: &str = "198.51.100.53";
+/// As above.
+pub const ANYCAST6: &str = "2001:db8:53::53";
 
 /// Runs a command and returns what it prints.
 ///
@@ -238,6 +244,8 @@ impl Lab {
                 namespace.link(end)["operstate"] == "UP" && !multicast.is_empty()
             });
         }
+        client.ip(&format!("route add 198.51.100.0/24 via {SERVER4}"));
+        client.ip(&format!("route add 2001:db8:53::/64 via {SERVER6}"));
         Self { server, client, bpffs: Bpffs::new(), files: TempDir::new().unwrap(), pass: None }
     }
 

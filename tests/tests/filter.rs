@@ -17,14 +17,6 @@ use icmp_tests::{
 };
 use serde_json::Value;
 
-/// A lab with a policy attached.
-fn attached(mode: &str, policy: &str) -> Lab {
-    let lab = if mode == "native" { Lab::native() } else { Lab::new() };
-    let path = lab.policy(policy);
-    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", mode, "--policy", path.to_str().unwrap()]).ok();
-    lab
-}
-
 /// How many packets `stats --rules --json` counts for the rule with this text.
 fn rule(lab: &Lab, text: &str) -> u64 {
     let json = lab.icmpctl(&["stats", "--rules", "--json"]).ok();
@@ -36,7 +28,7 @@ fn rule(lab: &Lab, text: &str) -> u64 {
 
 /// C35, C62: `ping` understands the errors.
 fn rejected_pings_are_told_why(mode: &str) {
-    let lab = attached(mode, "acl.rules = \"reject icmp any any echo\"");
+    let lab = Lab::attached(mode, "acl.rules = \"reject icmp any any echo\"");
     for (family, address, said) in
         [("ipv4", SERVER4, "Packet filtered"), ("ipv6", SERVER6, "Administratively prohibited")]
     {
@@ -71,7 +63,7 @@ fn c35_c62_rejected_pings_are_told_why_in_generic_mode() {
 #[test]
 #[ignore = "needs root and BPF"]
 fn c46_errors_beyond_the_limit_are_not_sent() {
-    let lab = attached("native", "acl.rules = \"reject icmp any any echo\"");
+    let lab = Lab::attached("native", "acl.rules = \"reject icmp any any echo\"");
     for (family, address) in [("ipv4", SERVER4), ("ipv6", SERVER6)] {
         let begin = Instant::now();
         let text = ping_says(&lab.client, &format!("-c 40 {address}"));
@@ -85,7 +77,7 @@ fn c46_errors_beyond_the_limit_are_not_sent() {
 
 /// C35: `deny` says nothing, to nobody; C86: TCP of the same addresses is untouched.
 fn denied_pings_vanish(mode: &str) {
-    let lab = attached(mode, "acl.rules = \"deny icmp any any\"");
+    let lab = Lab::attached(mode, "acl.rules = \"deny icmp any any\"");
     for (family, address) in [("ipv4", SERVER4), ("ipv6", SERVER6)] {
         let text = ping_says(&lab.client, &format!("-c 5 {address}"));
         assert!(text.contains("5 packets transmitted, 0 received, 100% packet loss"), "{text}");
@@ -128,7 +120,7 @@ fn connects(lab: &Lab, address: &str) -> bool {
 #[ignore = "needs root and BPF"]
 fn c67_neighbour_discovery_comes_through() {
     for policy in ["acl.rules = \"deny icmp any any\"", "acl.default = \"deny\""] {
-        let lab = attached("native", policy);
+        let lab = Lab::attached("native", policy);
         lab.client.ip(&format!("neighbour flush dev {CLIENT_END}"));
         assert_eq!(ping(&lab.client, &format!("-c 2 {SERVER6}")), (2, 0));
         let neighbour = lab.client.ip(&format!("-6 neighbour show {SERVER6} dev {CLIENT_END}"));
@@ -146,7 +138,7 @@ fn c67_neighbour_discovery_comes_through() {
         port.send(&solicitation(254));
         wait_until(|| lab.counted("ipv6", "denied") == 5);
     }
-    let lab = attached("native", "acl.rules = \"deny icmp6 any any {nd-ns, nd-na} force\"");
+    let lab = Lab::attached("native", "acl.rules = \"deny icmp6 any any {nd-ns, nd-na} force\"");
     assert!(!connects(&lab, SERVER6));
 }
 
@@ -166,7 +158,7 @@ fn solicitation(hop_limit: u8) -> Vec<u8> {
 #[test]
 #[ignore = "needs root and BPF"]
 fn c69_multicast_listener_discovery_comes_through() {
-    let lab = attached("native", "acl.rules = \"deny icmp any any\"");
+    let lab = Lab::attached("native", "acl.rules = \"deny icmp any any\"");
     let mut port = Port::open(&lab.client, CLIENT_END);
     let received = || stack_counted6(&lab.server, "Icmp6InType130");
     let before = received();
@@ -205,7 +197,7 @@ fn c74_path_mtu_discovery_comes_through() {
         ("acl.default = \"deny\"", true),
         ("acl.rules = \"deny icmp any any packet-too-big force\"", false),
     ] {
-        let lab = attached("native", policy);
+        let lab = Lab::attached("native", policy);
         let mut port = Port::open(&lab.client, CLIENT_END);
         let learned = |address: &str| lab.server.ip(&format!("route get {address}")).contains("mtu 1300");
         for (family, address, frame) in
@@ -261,7 +253,7 @@ fn packet_too_big() -> Vec<u8> {
 #[ignore = "needs root and BPF"]
 fn entries_of_dynamic_sets_deny_pings_at_once_and_for_their_time() {
     let policy = "sets.banned = { dynamic = true }\nacl.rules = \"deny icmp set:banned any\"";
-    let lab = attached("native", policy);
+    let lab = Lab::attached("native", policy);
     let program = lab.server.xdp_program(SERVER_END);
     for (family, server, client) in [("ipv4", SERVER4, CLIENT4), ("ipv6", SERVER6, CLIENT6)] {
         let pings = || ping(&lab.client, &format!("-c 3 {server}"));
@@ -292,7 +284,7 @@ fn entries_of_dynamic_sets_deny_pings_at_once_and_for_their_time() {
 /// C83, C87, C94: every rule has decided about exactly the pings that were meant for it, by its type, its options, its addresses;
 /// under a flood of both families at once, too.
 fn rules_count_exactly(mode: &str) {
-    let lab = attached(
+    let lab = Lab::attached(
         mode,
         r#"
 sets.client = ["192.0.2.2", "2001:db8::2"]

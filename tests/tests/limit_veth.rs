@@ -25,15 +25,6 @@ use icmp_userspace::{
 };
 use serde_json::Value;
 
-/// A lab with a policy attached.
-fn attached(policy: &str) -> Lab {
-    let lab = Lab::native();
-    let path = lab.policy(policy);
-    let path = path.to_str().unwrap();
-    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", "native", "--policy", path]).ok();
-    lab
-}
-
 fn rules(rules: &str) -> String {
     format!("acl.rules = \"\"\"\n{rules}\n\"\"\"\n")
 }
@@ -68,7 +59,10 @@ fn is_exact(passed: u64, buckets: f64, may: impl Fn(f64) -> f64, time: f64) -> b
 
 /// C89, C90: a flood from so many sources; each gets its burst, and then its rate. The memory stays what it was.
 fn flood_is_limited(sources: u32, rate: u64, burst: u64, least: Duration) {
-    let lab = attached(&rules(&format!("limit {rate}/s burst {burst} per source icmp any any echo")));
+    let lab = Lab::attached(
+        "native",
+        &rules(&format!("limit {rate}/s burst {burst} per source icmp any any echo")),
+    );
     let before = memory(&lab);
     let mut flood = Flood::new(sources);
     let begin = Instant::now();
@@ -107,7 +101,7 @@ fn c89_c90_flood_from_16384_sources_is_limited() {
 fn c90_flood_from_a_million_sources_is_limited() {
     let sources: u32 = 1 << 20;
     let policy = rules("limit 1/h burst 1 per source icmp any any echo") + "limits.buckets = 8388608\n";
-    let lab = attached(&policy);
+    let lab = Lab::attached("native", &policy);
     let before = memory(&lab);
     // What a full ring drops of the first round, comes in the next ones.
     let sent = Flood::new(sources).send(&lab, 4 * u64::from(sources), Duration::ZERO);
@@ -130,9 +124,12 @@ fn dropped_replies(lab: &Lab) -> u64 {
 #[test]
 #[ignore = "needs root and BPF"]
 fn c90_honest_client_is_not_limited_beside_a_spoofed_flood() {
-    let lab = attached(&rules(
-        "limit 1000/s burst 20 per source icmp 192.0.2.0/24 any echo\nlimit 2/s burst 2 per source icmp any any echo",
-    ));
+    let lab = Lab::attached(
+        "native",
+        &rules(
+            "limit 1000/s burst 20 per source icmp 192.0.2.0/24 any echo\nlimit 2/s burst 2 per source icmp any any echo",
+        ),
+    );
     // So many that the table has not got a bucket for each.
     let mut flood = Flood::new(1 << 20);
     let (sent, (pinged, answered)) = thread::scope(|scope| {
@@ -155,7 +152,7 @@ fn c90_honest_client_is_not_limited_beside_a_spoofed_flood() {
 fn limits_survive_a_change_of_the_policy() {
     for per in ["per source", "per destination", "per rule"] {
         let rule = |rate: u32| format!("limit {rate}/h burst 5 {per} icmp any any echo");
-        let lab = attached(&rules(&rule(1)));
+        let lab = Lab::attached("native", &rules(&rule(1)));
         let pings = || [SERVER4, SERVER6].map(|server| ping(&lab.client, &format!("-c 7 {server}")).1);
         // What all share is one bucket for both families.
         let fresh = if per == "per rule" { [5, 0] } else { [5, 5] };

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, mem::offset_of, process::Command};
 use aya_obj::{Map, Object};
 use icmp_common::{
     bans::{BanLengths, BanLine},
-    config::{AclConfig, Config, Table6Config},
+    config::{AclConfig, Config, Ranks, Table6Config},
     counters::{Counters, RuleCounters},
     dynamic::Membership,
     limits::Purses,
@@ -103,9 +103,10 @@ fn shared_structures_have_the_same_layout_in_btf() {
             next_hop,
             source6,
             source4,
-            dynamic,
+            facts,
             ban_set,
-            reserved,
+            timestamp,
+            traceroute,
             tables_last,
             entries,
             tables6,
@@ -116,7 +117,13 @@ fn shared_structures_have_the_same_layout_in_btf() {
             longest_span,
             bucket_secret,
             evicted_slot,
-            reserved2,
+            tai_offset,
+            interface_index,
+            probe,
+            interface_state,
+            reserved,
+            interface_name,
+            ranks,
             ban_lengths,
             acl
         }
@@ -136,6 +143,7 @@ fn shared_structures_have_the_same_layout_in_btf() {
             pairs
         }
     );
+    same_layout!(&btf, Ranks { host, own, probing });
     same_layout!(&btf, Table6Config { index, ranges, index_mask, fallback_count });
     same_layout!(&btf, BanLengths { mask6, mask4, length4, length6, reserved });
     same_layout!(&btf, Hosts { v6, v4, class6, class4 });

@@ -181,18 +181,10 @@ fn account(lab: &Lab, swaps: impl FnOnce()) {
     );
 }
 
-fn attached(policy: &str) -> Lab {
-    let lab = Lab::native();
-    let path = lab.policy(policy);
-    let path = path.to_str().unwrap();
-    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", "native", "--policy", path]).ok();
-    lab
-}
-
 /// A thousand swaps by BPF_LINK_UPDATE, which is what `apply` does once it has loaded a program.
 fn a_thousand_swaps(prefixes: usize) {
     let policies = policies(prefixes);
-    let lab = attached(&policies[0]);
+    let lab = Lab::attached("native", &policies[0]);
     let object = fs::read(icmpctl::object()).unwrap();
     let kept: Vec<_> = KEPT.iter().map(|map| (map.name, lab.pins().join(map.pin))).collect();
     let log = lab.files.path().join("verifier.log");
@@ -227,7 +219,7 @@ fn a_thousand_swaps_with_a_large_set_lose_and_mix_nothing() {
 #[ignore = "needs root and BPF"]
 fn policies_applied_under_a_flood_lose_and_mix_nothing() {
     let policies = policies(5000);
-    let lab = attached(&policies[0]);
+    let lab = Lab::attached("native", &policies[0]);
     let files = [0, 1, 2].map(|number| {
         let path = lab.files.path().join(format!("{number}.toml"));
         fs::write(&path, &policies[number]).unwrap();

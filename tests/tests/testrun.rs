@@ -10,6 +10,7 @@ use etherparse::Ipv4Header;
 use icmp_common::Family::{Ipv4, Ipv6};
 use icmp_ebpf::{Reason, Verdict};
 use icmp_tests::{
+    both::Both,
     frames::{
         CLIENT_MAC, ICMP4, ICMP6, IP, Ping4, Ping6, SERVER_MAC, any_frame, fix_header_checksum, payload,
         tcp4, udp4, udp6,
@@ -30,40 +31,6 @@ use proptest::{
     strategy::ValueTree as _,
     test_runner::TestRunner,
 };
-
-/// A policy in both builds.
-struct Both {
-    tables: Tables,
-    loaded: Loaded,
-}
-
-impl Both {
-    fn new(policy: &str) -> Self {
-        let tables = tables(policy);
-        let loaded = Loaded::new(&tables);
-        Self { tables, loaded }
-    }
-
-    /// Demands that both builds agree, and returns the reason.
-    #[track_caller]
-    fn agree(&mut self, frame: &[u8]) -> Option<Reason> {
-        self.agree_on_all(&[frame])[0]
-    }
-
-    /// Demands that both builds agree on each of these frames, the host build with full buckets before the first one.
-    #[track_caller]
-    fn agree_on_all(&mut self, frames: &[&[u8]]) -> Vec<Option<Reason>> {
-        let Self { tables, loaded } = self;
-        let mut state = HostState::new(tables);
-        let mut reasons = Vec::new();
-        for frame in frames {
-            let host = handle_in(&mut state, frame);
-            assert_eq!(loaded.run(frame), host, "of {frame:02x?}");
-            reasons.push(host.counted.map(|(_, reason)| reason));
-        }
-        reasons
-    }
-}
 
 /// A policy that rejects everything, and as good as never reaches the limits of errors.
 const REJECTING: &str = "acl.rules = \"reject icmp any any\"\n\

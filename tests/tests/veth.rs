@@ -13,32 +13,16 @@ use std::{
 use etherparse::{IpDscp, IpEcn};
 use icmp_tests::{
     frames::{self, IP, Ping4, Ping6},
-    netns::{CLIENT_END, CLIENT4, CLIENT6, Lab, SERVER_END, SERVER4, SERVER6},
+    netns::{ANYCAST, ANYCAST4, ANYCAST6, CLIENT_END, CLIENT4, CLIENT6, Lab, SERVER_END, SERVER4, SERVER6},
     oracle,
     ping::{ping, stack_received},
     port::Port,
 };
 use rustix::process::Signal;
 
-/// A policy with prefixes that the server has no address of.
-const ANYCAST: &str = "respond.to = [\"own\", \"198.51.100.0/24\", \"2001:db8:53::/64\"]";
-const ANYCAST4: &str = "198.51.100.53";
-const ANYCAST6: &str = "2001:db8:53::53";
-
-/// A lab with the program attached in a mode, by a policy.
-fn attached(mode: &str, policy: &str) -> Lab {
-    let lab = if mode == "native" { Lab::native() } else { Lab::new() };
-    let path = lab.policy(policy);
-    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", mode, "--policy", path.to_str().unwrap()]).ok();
-    assert_eq!(lab.status()[0]["mode"], mode);
-    lab.client.ip(&format!("route add 198.51.100.0/24 via {SERVER4}"));
-    lab.client.ip(&format!("route add 2001:db8:53::/64 via {SERVER6}"));
-    lab
-}
-
 /// C1, C2, C52 with ping: every size and family is answered, by the program, to own and to served addresses.
 fn pings_are_answered_by_the_program(mode: &str) {
-    let lab = attached(mode, ANYCAST);
+    let lab = Lab::attached(mode, ANYCAST);
     for (family, addresses) in [("ipv4", [SERVER4, ANYCAST4]), ("ipv6", [SERVER6, ANYCAST6])] {
         for address in addresses {
             for size in [0, 1, 56, 1452] {
@@ -74,7 +58,7 @@ fn c01_c02_c52_pings_are_answered_in_generic_mode() {
 /// C94: under a flood of both families at once, every counter is exact: what was sent was received and answered,
 /// and the stack saw none of it.
 fn counters_are_exact_under_a_flood(mode: &str) {
-    let lab = attached(mode, "");
+    let lab = Lab::attached(mode, "");
     thread::scope(|scope| {
         for address in [SERVER4, SERVER6] {
             let client = &lab.client;
@@ -110,7 +94,7 @@ fn c94_counters_are_exact_under_a_flood_in_generic_mode() {
 #[test]
 #[ignore = "needs root and BPF"]
 fn c06_fping_finds_every_served_address() {
-    let lab = attached("native", ANYCAST);
+    let lab = Lab::attached("native", ANYCAST);
     let targets = (1..=40).map(|host| format!("198.51.100.{host}"));
     let targets: Vec<_> = targets.chain((1..=40).map(|host| format!("2001:db8:53::{host:x}"))).collect();
     let output =
@@ -127,7 +111,7 @@ fn c06_fping_finds_every_served_address() {
 /// C21: frames of a VLAN are answered with their tags and priority. The frames are sent raw: a VLAN device, where
 /// the kernel has any, hands its tags to a veth beside the frame, where no XDP program sees them.
 fn tagged_frames_are_answered(mode: &str) {
-    let lab = attached(mode, "");
+    let lab = Lab::attached(mode, "");
     let mut port = Port::open(&lab.client, CLIENT_END);
     for tags in [vec![(0x8100, 0xe02a)], vec![(0x88a8, 0x2064), (0x8100, 0xb00a)]] {
         for frame in [
@@ -161,7 +145,7 @@ fn c21_tagged_frames_are_answered_in_generic_mode() {
 #[ignore = "needs root and BPF"]
 fn c19_the_servers_own_ping_works() {
     for mode in ["native", "generic"] {
-        let lab = attached(mode, "");
+        let lab = Lab::attached(mode, "");
         for (family, address) in [("ipv4", CLIENT4), ("ipv6", CLIENT6)] {
             let before = lab.counted(family, "other-type");
             assert_eq!(ping(&lab.server, &format!("-c 5 {address}")), (5, 5), "{mode}");
@@ -177,7 +161,7 @@ fn c19_the_servers_own_ping_works() {
 fn c93_tcp_passes_byte_for_byte() {
     const LENGTH: usize = 8 << 20;
     for mode in ["native", "generic"] {
-        let lab = attached(mode, "");
+        let lab = Lab::attached(mode, "");
         for address in [SERVER4, SERVER6] {
             let address = SocketAddr::new(address.parse().unwrap(), 7);
             let listener = lab.server.enter(|| TcpListener::bind(address).unwrap());
@@ -206,7 +190,7 @@ fn c93_tcp_passes_byte_for_byte() {
 #[test]
 #[ignore = "needs root and BPF"]
 fn c07_c08_broadcast_pings_are_not_answered() {
-    let lab = attached("native", "respond.to = [\"own\", \"0.0.0.0/0\"]");
+    let lab = Lab::attached("native", "respond.to = [\"own\", \"0.0.0.0/0\"]");
     assert_eq!(ping(&lab.client, "-b -c 3 192.0.2.255"), (3, 0));
     assert_eq!((lab.counted("ipv4", "link-multicast"), lab.counted("ipv4", "echo")), (3, 0));
     // The same address in a frame for the server alone.
@@ -223,7 +207,7 @@ fn c07_c08_broadcast_pings_are_not_answered() {
 #[test]
 #[ignore = "needs root and BPF"]
 fn c55_multicast_pings_are_the_stacks() {
-    let lab = attached("native", "respond.to = [\"own\", \"::/0\"]");
+    let lab = Lab::attached("native", "respond.to = [\"own\", \"::/0\"]");
     let (sent, _) = ping(&lab.client, &format!("-c 3 ff02::1%{CLIENT_END}"));
     assert_eq!(sent, 3);
     assert_eq!((lab.counted("ipv6", "link-multicast"), lab.counted("ipv6", "echo")), (3, 0));
@@ -240,7 +224,7 @@ fn c55_multicast_pings_are_the_stacks() {
 #[test]
 #[ignore = "needs root and BPF"]
 fn c02_jumbo_pings_come_back_whole() {
-    let lab = attached("generic", "");
+    let lab = Lab::attached("generic", "");
     for (namespace, end) in [(&lab.server, SERVER_END), (&lab.client, CLIENT_END)] {
         namespace.ip(&format!("link set {end} mtu 65535"));
     }
@@ -387,7 +371,7 @@ fn comparable(mut frame: Vec<u8>) -> Vec<u8> {
 #[test]
 #[ignore = "needs root and BPF"]
 fn c10_ping_with_a_type_of_service_is_answered() {
-    let lab = attached("native", "");
+    let lab = Lab::attached("native", "");
     // DSCP EF with ECT(0).
     for address in [SERVER4, SERVER6] {
         assert_eq!(ping(&lab.client, &format!("-Q 0xba -c 3 {address}")), (3, 3));

@@ -124,6 +124,14 @@ impl Ipv4 {
         self.ttl = ttl;
     }
 
+    /// Sets the length of header and payload, in bytes, and keeps the header checksum right.
+    #[inline(always)]
+    pub const fn set_total_length(&mut self, length: u16) {
+        let (old, new) = (u16::from_ne_bytes(self.total_length), length.to_be());
+        self.checksum = checksum::update(u16::from_ne_bytes(self.checksum), old, new).to_ne_bytes();
+        self.total_length = new.to_ne_bytes();
+    }
+
     /// Exchanges source and destination; no checksum changes by it.
     #[inline(always)]
     pub const fn reverse(&mut self) {

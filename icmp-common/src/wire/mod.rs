@@ -10,6 +10,7 @@ pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod udp;
 
 /// A header that may be laid over any bytes of a frame.
 ///
@@ -30,6 +31,8 @@ macro_rules! wire {
     };
 }
 pub(crate) use wire;
+
+wire!([u8; 4]: 4 bytes, [[u8; 8]; 2]: 16 bytes);
 
 /// An IP header without options, and the header of the ICMP message behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use aya_ebpf::{
     btf_maps::lpm_trie::Key,
     helpers::{
         bpf_fib_lookup,
-        generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns},
+        generated::{bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_tai_ns},
     },
 };
 use icmp_common::{
@@ -169,6 +169,14 @@ impl State for Maps {
     fn now(&self) -> u64 {
         // SAFETY: the helper takes nothing and changes nothing.
         unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn utc(&self) -> u64 {
+        // The only clock of the day that programs may ask (Linux 6.1).
+        // SAFETY: the helper takes nothing and changes nothing.
+        let tai = unsafe { bpf_ktime_get_tai_ns() };
+        tai.wrapping_sub(u64::from(self.setting(|config| &config.tai_offset)) * 1_000_000_000)
     }
 
     #[inline(always)]

@@ -206,14 +206,14 @@ impl Judge {
         let described = match interface {
             Some(name) => {
                 let netlink = Netlink::open()?;
-                netlink.describe(&netlink.by_name(name).await?).await?
+                netlink.describe(&netlink.by_name(name).await?, &policy.respond).await?
             }
             None => {
                 if policy.respond.own {
                     log::info!("no interface is named: \"own\" stands for no address");
                 }
                 // An address that is nobody's (RFC 7042 2.1).
-                Interface { mac: [2, 0, 0, 0, 0, 1], addresses: Vec::new(), broadcasts: Vec::new() }
+                Interface { mac: [2, 0, 0, 0, 0, 1], ..Interface::default() }
             }
         };
         let dynamic: Vec<_> =

@@ -63,7 +63,8 @@ impl Compiled {
         let site = change.site();
         // It may have got another MAC address since it was found.
         let now = netlink.by_index(site.interface.index).await?;
-        let interface = netlink.describe(now.as_ref().unwrap_or(&site.interface)).await?;
+        let interface = now.as_ref().unwrap_or(&site.interface);
+        let interface = netlink.describe(interface, &source.policy().respond).await?;
         let tables = Tables::compile(source.policy(), &interface, &generation.slots)?;
         Ok(Self { tables, generation, interface })
     }

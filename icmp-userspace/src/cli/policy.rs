@@ -295,7 +295,7 @@ fn compile(loaded: &Loaded) -> anyhow::Result<()> {
     let policy = &loaded.policy;
     let start = Instant::now();
     let slots = Slots::assign(policy, &Slots::default())?;
-    let interface = Interface { mac: [0; 6], addresses: Vec::new(), broadcasts: Vec::new() };
+    let interface = Interface::default();
     let tables = Tables::compile(policy, &interface, &slots)?;
     let took = start.elapsed();
     let Policy { respond, sets, acl, .. } = policy;

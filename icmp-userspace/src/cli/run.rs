@@ -195,7 +195,7 @@ impl Follower {
     /// Puts tables in place that fit the interface as it is now, if it is not as it was.
     async fn follow_addresses(&mut self) -> anyhow::Result<()> {
         let Some(interface) = self.netlink.by_index(self.site.interface.index).await? else { return Ok(()) };
-        if self.netlink.describe(&interface).await? == self.known {
+        if self.netlink.describe(&interface, &self.source.policy().respond).await? == self.known {
             return Ok(());
         }
         let mut change = self.site.change("run").await?;
@@ -312,6 +312,15 @@ fn describe(before: &compile::Interface, now: &compile::Interface) -> String {
     changes.extend(list(&before.addresses, &now.addresses, '-'));
     if now.mac != before.mac {
         changes.push("another MAC address".to_owned());
+    }
+    if now.name != before.name {
+        changes.push(format!("renamed, formerly {}", before.name));
+    }
+    if now.tai_offset != before.tai_offset {
+        changes.push(format!("{} s from UTC to TAI", now.tai_offset));
+    }
+    if now.elsewhere != before.elsewhere {
+        changes.push("addresses of other interfaces".to_owned());
     }
     if changes.is_empty() { "broadcast addresses".to_owned() } else { changes.join(" ") }
 }

@@ -110,6 +110,7 @@ impl Source {
         };
         one.respond == two.respond
             && (one.acl.default, one.acl.errors) == (two.acl.default, two.acl.errors)
+            && one.limits == two.limits
             && texts(one) == texts(two)
             && sets_are_equal()
     }

@@ -3,12 +3,16 @@
 //! It decides about packets for a policy that is not loaded, and is the reference with which tests compare the loaded program;
 //! so it is as plain as it can be.
 
-use std::{cell::Cell, collections::HashMap, sync::atomic::AtomicU64};
+use std::{
+    collections::HashMap,
+    sync::atomic::AtomicU64,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use icmp_common::{
     Family, Plain,
-    bans::{self, BAN_LINES, Banned, Source},
-    bucket::{self, Ask, CELLS, Lasting, Line, Place, TICK, Taken},
+    bans::{self, BAN_LINES, Banned, HostLine, Source},
+    bucket::{self, Ask, CELLS, Lasting, Place, TICK, Taken},
     checksum,
     config::Config,
     counters::{Counters, Slot},
@@ -78,41 +82,17 @@ pub struct HostState<'a> {
     pub rules: Vec<u32>,
     /// Nanoseconds of the clock.
     pub now: u64,
+    /// Nanoseconds of UTC since 1970.
+    pub utc: u64,
     /// Members of dynamic sets: an address of either family, in network order, and what it belongs to.
     pub members: Vec<(Vec<u8>, Membership)>,
     /// Lines of buckets, by their number; those that nobody has used yet are missing.
     buckets: HashMap<u32, [AtomicU64; CELLS]>,
     /// Lines of bans, by their number; those that nobody is in yet are missing.
-    bans: HashMap<u32, Bans>,
+    bans: HashMap<u32, HostLine<[AtomicU64; CELLS]>>,
     /// Purses, by their number.
     purses: HashMap<u32, Purse>,
     random: u32,
-}
-
-/// A line of bans.
-struct Bans {
-    cells: [AtomicU64; CELLS],
-    banned: [Cell<Banned>; CELLS],
-}
-
-impl Default for Bans {
-    fn default() -> Self {
-        Self { cells: Default::default(), banned: [const { Cell::new(Banned::NOBODY) }; CELLS] }
-    }
-}
-
-impl bans::Bans for Bans {
-    fn cells(&self) -> &impl Line {
-        &self.cells
-    }
-
-    fn banned(&self, cell: usize) -> Banned {
-        self.banned[cell].get()
-    }
-
-    fn put(&self, cell: usize, banned: Banned) {
-        self.banned[cell].set(banned);
-    }
 }
 
 impl<'a> HostState<'a> {
@@ -126,6 +106,7 @@ impl<'a> HostState<'a> {
             counters: Counters::ZERO,
             rules: Vec::new(),
             now: 0,
+            utc: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |utc| utc.as_nanos() as u64),
             members: Vec::new(),
             buckets: HashMap::new(),
             bans: HashMap::new(),
@@ -201,6 +182,10 @@ impl State for HostState<'_> {
 
     fn now(&self) -> u64 {
         self.now
+    }
+
+    fn utc(&self) -> u64 {
+        self.utc
     }
 
     fn take(&mut self, place: Place, ask: Ask) -> Taken {

@@ -1,6 +1,6 @@
-//! The kernel's clock of jiffies, as the packet path reads it.
+//! The kernel's clocks, as the packet path reads them.
 
-use std::fs;
+use std::{fs, mem};
 
 use icmp_common::bucket::TICK;
 use rustix::time::{ClockId, clock_getres};
@@ -10,6 +10,16 @@ use rustix::time::{ClockId, clock_getres};
 pub fn jiffy() -> u32 {
     let resolution = clock_getres(ClockId::MonotonicCoarse);
     (resolution.tv_nsec as u64 / TICK).max(1) as u32
+}
+
+/// Seconds by which the clock of TAI is ahead of UTC: what has been told to the kernel, which mostly is a time server's client.
+#[must_use]
+pub fn tai_offset() -> u32 {
+    // SAFETY: integers alone, for which zeros are values.
+    let mut query: libc::timex = unsafe { mem::zeroed() };
+    // SAFETY: a valid structure, whose modes ask for no change.
+    let outcome = unsafe { libc::adjtimex(&raw mut query) };
+    if outcome < 0 { 0 } else { query.tai.try_into().unwrap_or(0) }
 }
 
 /// The time in ticks; `None` if the kernel does not tell, which only root learns (`/proc/timer_list`).

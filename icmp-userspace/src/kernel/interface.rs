@@ -14,8 +14,11 @@ use netlink_packet_route::{
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::time::{sleep, timeout};
 
-use super::error::{Doing as _, Error};
-use crate::policy::compile;
+use super::{
+    clock::tai_offset,
+    error::{Doing as _, Error},
+};
+use crate::policy::{Respond, compile};
 
 /// An interface as it is at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,22 +106,43 @@ impl Netlink {
         }
     }
 
-    /// What the tables need to know of an interface.
-    pub async fn describe(&self, interface: &Interface) -> Result<compile::Interface, Error> {
-        let (mut addresses, mut broadcasts) = (Vec::new(), Vec::new());
-        let mut messages = self.handle.address().get().set_link_index_filter(interface.index).execute();
+    /// What the tables need to know of an interface, to answer as a policy says.
+    pub async fn describe(
+        &self,
+        interface: &Interface,
+        respond: &Respond,
+    ) -> Result<compile::Interface, Error> {
+        let mut described = compile::Interface {
+            index: interface.index,
+            name: interface.name.clone(),
+            mac: interface.mac,
+            tai_offset: if respond.timestamp { tai_offset() } else { 0 },
+            ..compile::Interface::default()
+        };
+        let mut request = self.handle.address().get();
+        if !respond.traceroute {
+            request = request.set_link_index_filter(interface.index);
+        }
+        let mut messages = request.execute();
         while let Some(message) =
             messages.try_next().await.map_err(|error| netlink_failed(&error, &interface.name))?
         {
+            if !is_usable(&message) {
+                continue;
+            }
             // Older kernels do not filter.
-            if message.header.index == interface.index && is_usable(&message) {
-                addresses.extend(local(&message).map(|address| (address, own_length(&message, address))));
-                broadcasts.extend(broadcast(&message));
+            if message.header.index == interface.index {
+                let addresses = local(&message).map(|address| (address, own_length(&message, address)));
+                described.addresses.extend(addresses);
+                described.broadcasts.extend(broadcast(&message));
+            } else if respond.traceroute {
+                described.elsewhere.extend(local(&message));
             }
         }
-        addresses.sort_unstable();
-        broadcasts.sort_unstable();
-        Ok(compile::Interface { mac: interface.mac, addresses, broadcasts })
+        described.addresses.sort_unstable();
+        described.broadcasts.sort_unstable();
+        described.elsewhere.sort_unstable();
+        Ok(described)
     }
 
     /// Detaches an XDP program that was attached through netlink, without a link.

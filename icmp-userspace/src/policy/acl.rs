@@ -289,12 +289,29 @@ pub struct Options {
     pub dscp: Option<u8>,
     /// Number of the outer VLAN tag: 1 to 4094.
     pub vlan: Option<u16>,
+    /// The message quotes a packet that its receiver has not sent (RFC 5927 4).
+    pub quoted_mismatch: bool,
+    /// Least and most MTU that the message tells.
+    pub quoted_mtu: Option<[u16; 2]>,
     /// Tell of every n-th packet.
     pub log: Option<u32>,
     /// Count matching packets, and permit them whatever the action is.
     pub monitor: bool,
     /// Act on what the guard keeps from other rules, too.
     pub force: bool,
+}
+
+impl Options {
+    /// Whether a packet has to meet no conditions beyond addresses, types and codes.
+    #[must_use]
+    pub const fn is_unconditional(&self) -> bool {
+        let Self { length, ttl, dscp, vlan, quoted_mismatch, quoted_mtu, log: _, monitor: _, force: _ } =
+            self;
+        matches!(
+            (length, ttl, dscp, vlan, quoted_mismatch, quoted_mtu),
+            (None, None, None, None, false, None)
+        )
+    }
 }
 
 /// The rule's canonical text, without its number: rules that mean the same print the same.
@@ -393,7 +410,7 @@ impl fmt::Display for Address {
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { length, ttl, dscp, vlan, log, monitor, force } = self;
+        let Self { length, ttl, dscp, vlan, quoted_mismatch, quoted_mtu, log, monitor, force } = self;
         if let Some([least, most]) = length {
             write!(f, " length {least}-{most}")?;
         }
@@ -405,6 +422,12 @@ impl fmt::Display for Options {
         }
         if let Some(vlan) = vlan {
             write!(f, " vlan {vlan}")?;
+        }
+        if *quoted_mismatch {
+            write!(f, " quoted-source mismatch")?;
+        }
+        if let Some([least, most]) = quoted_mtu {
+            write!(f, " quoted-mtu {least}-{most}")?;
         }
         match log {
             Some(1) => write!(f, " log")?,

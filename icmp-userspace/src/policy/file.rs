@@ -196,7 +196,8 @@ fn check_number_of_sets(sets: &[Set], span: Range<usize>, diagnostics: &mut Vec<
 
 // [respond]
 
-const RESPOND_KEYS: [&str; 5] = ["enabled", "to", "ttl", "verify-checksum", "next-hop"];
+const RESPOND_KEYS: [&str; 8] =
+    ["enabled", "to", "ttl", "verify-checksum", "next-hop", "timestamp", "traceroute", "probe"];
 
 fn respond(value: &Value<'_>, respond: &mut Respond, diagnostics: &mut Vec<Diagnostic>) {
     let Some(table) = value.get_ref().as_table() else {
@@ -207,6 +208,12 @@ fn respond(value: &Value<'_>, respond: &mut Respond, diagnostics: &mut Vec<Diagn
         let outcome = match key.get_ref().as_ref() {
             "enabled" => boolean(value).map(|enabled| respond.enabled = enabled),
             "verify-checksum" => boolean(value).map(|verify| respond.verify_checksum = verify),
+            "timestamp" => boolean(value).map(|timestamp| respond.timestamp = timestamp),
+            "traceroute" => boolean(value).map(|traceroute| respond.traceroute = traceroute),
+            "probe" => {
+                probing(value, respond, diagnostics);
+                Ok(())
+            }
             "ttl" => ttl(value).map(|ttl| respond.ttl = ttl),
             "next-hop" => one_of(value, &[("swap", NextHop::Swap), ("fib", NextHop::Fib)])
                 .map(|next_hop| respond.next_hop = next_hop),
@@ -236,7 +243,7 @@ fn served(value: &Value<'_>, respond: &mut Respond, diagnostics: &mut Vec<Diagno
     for entry in list {
         match entry.get_ref().as_str() {
             Some("own") => respond.own = true,
-            Some(text) => match prefix(text, entry) {
+            Some(text) => match served_prefix(text, entry) {
                 Ok(prefix) => respond.prefixes.push(prefix),
                 Err(diagnostic) => diagnostics.push(diagnostic),
             },
@@ -245,18 +252,41 @@ fn served(value: &Value<'_>, respond: &mut Respond, diagnostics: &mut Vec<Diagno
     }
 }
 
-fn prefix(text: &str, entry: &Value<'_>) -> Result<Prefix, Diagnostic> {
-    let prefix = text.parse::<Prefix>().map_err(|error| {
+/// Reads the list of who may ask about the interface.
+fn probing(value: &Value<'_>, respond: &mut Respond, diagnostics: &mut Vec<Diagnostic>) {
+    let Some(list) = value.get_ref().as_array() else {
+        diagnostics.push(expected(value, "a list of who may ask: [\"192.0.2.0/24\"]"));
+        return;
+    };
+    for entry in list {
+        let prefix = match entry.get_ref().as_str() {
+            Some(text) => prefix(text, entry, "an address"),
+            None => Err(expected(entry, "an address or a prefix, in quotes")),
+        };
+        match prefix {
+            Ok(prefix) => respond.probe.push(prefix),
+            Err(diagnostic) => diagnostics.push(diagnostic),
+        }
+    }
+}
+
+/// Reads a prefix; `or_else` is what else could stand in its place.
+fn prefix(text: &str, entry: &Value<'_>, or_else: &str) -> Result<Prefix, Diagnostic> {
+    text.parse::<Prefix>().map_err(|error| {
         let diagnostic = Diagnostic::new(entry.span(), error.to_string());
         match error {
             PrefixError::HostBits(_, prefix) => {
                 diagnostic.with_help(format!("the prefix is {prefix}; the address alone is {}", host(text)))
             }
             PrefixError::Address(_) => diagnostic
-                .with_help("expected \"own\", an address, or a prefix like 192.0.2.0/24 or 2001:db8::/32"),
+                .with_help(format!("expected {or_else}, or a prefix like 192.0.2.0/24 or 2001:db8::/32")),
             PrefixError::Length(..) => diagnostic,
         }
-    })?;
+    })
+}
+
+fn served_prefix(text: &str, entry: &Value<'_>) -> Result<Prefix, Diagnostic> {
+    let prefix = prefix(text, entry, "\"own\", an address")?;
     let reserved = RESERVED.iter().find(|(reserved, _)| reserved.contains(prefix));
     match reserved {
         Some((reserved, what)) => {

@@ -440,8 +440,7 @@ fn hidden_rules(policy: &Policy, places: &Places, warnings: &mut Vec<Diagnostic>
             },
             (None, _) => {
                 texts.insert(rule.to_string(), rule);
-                let Options { length, ttl, dscp, vlan, .. } = rule.options;
-                if (length, ttl, dscp, vlan) == (None, None, None, None) {
+                if rule.options.is_unconditional() {
                     let pair = (sources.insert(&rule.source), destinations.insert(&rule.destination));
                     earlier.entry(pair).or_default().push(rule);
                 }
@@ -582,8 +581,7 @@ fn silent(policy: &Policy, places: &Places, warnings: &mut Vec<Diagnostic>) {
                 }
                 continue;
             }
-            let Options { length, ttl, dscp, vlan, .. } = rule.options;
-            let unconditional = (length, ttl, dscp, vlan) == (None, None, None, None);
+            let unconditional = rule.options.is_unconditional();
             if unconditional && rule.source == Address::Any && served.is_within(&rule.destination, policy) {
                 decides = Some(Some(rule));
                 break;

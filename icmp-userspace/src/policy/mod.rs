@@ -88,6 +88,12 @@ pub struct Respond {
     pub verify_checksum: bool,
     /// Where replies are sent.
     pub next_hop: NextHop,
+    /// Whether timestamp requests are answered.
+    pub timestamp: bool,
+    /// Whether UDP probes of traceroute end at served addresses that are not the host's.
+    pub traceroute: bool,
+    /// Who may ask about the interface by extended echo; empty: such requests are left to the stack.
+    pub probe: Vec<Prefix>,
 }
 
 impl Default for Respond {
@@ -100,6 +106,9 @@ impl Default for Respond {
             ttl: 64,
             verify_checksum: true,
             next_hop: NextHop::Swap,
+            timestamp: false,
+            traceroute: false,
+            probe: Vec::new(),
         }
     }
 }

@@ -13,7 +13,7 @@ use icmp_common::Family;
 
 use super::{
     Policy,
-    acl::{Acl, Address, Kinds, Options, Origin, Rule},
+    acl::{Acl, Address, Kinds, Origin, Rule},
     diagnostic::Diagnostic,
     lint, lists,
     prefix::Prefix,
@@ -348,10 +348,9 @@ fn rule(line: &str, family: Family, known: &KnownSets<'_>) -> Result<Rule, Strin
 
 /// Whether nothing of a family is left for rules behind this one.
 fn decides_all(rule: &Rule, family: Family) -> bool {
-    let Options { length, ttl, dscp, vlan, .. } = rule.options;
     (&rule.source, &rule.destination, &rule.kinds[family as usize])
         == (&Address::Any, &Address::Any, &Kinds::Any)
-        && (length, ttl, dscp, vlan) == (None, None, None, None)
+        && rule.options.is_unconditional()
 }
 
 fn is_rule(words: &[&str]) -> bool {

@@ -13,12 +13,13 @@ use std::{
 use icmp_common::{
     Family,
     limits::{MAX_RATES, Penalty},
+    wire::icmp::{TOO_BIG6, quotes4, quotes6},
 };
 
 use super::{
     acl::{
-        Action, Address, Ban, ErrorRate, Exceed, Kinds, Limit, Options, Origin, Per, Period, Prohibition,
-        Protocol, Rate, Rule, Unit,
+        Action, Address, Ban, ErrorRate, Exceed, KindRange, Kinds, Limit, Options, Origin, Per, Period,
+        Prohibition, Protocol, Rate, Rule, Unit,
     },
     diagnostic::{Diagnostic, nearest},
     kinds::{self, Meaning, Scope, proper},
@@ -32,8 +33,8 @@ use crate::duration;
 pub(super) type KnownSets<'a> = HashMap<&'a str, [bool; 2]>;
 
 /// Words that begin an option.
-pub(super) const OPTIONS: [&str; 8] =
-    ["fragments", "length", "ttl", "dscp", "vlan", "log", "monitor", "force"];
+pub(super) const OPTIONS: [&str; 10] =
+    ["fragments", "length", "ttl", "dscp", "vlan", "quoted-source", "quoted-mtu", "log", "monitor", "force"];
 
 const ACTIONS: [&str; 4] = ["permit", "deny", "reject", "limit"];
 const PROTOCOLS: [&str; 5] = ["icmp", "icmp4", "icmp6", "ip", "ipv6"];
@@ -213,7 +214,7 @@ impl Parser<'_> {
             skip_to_option(&mut words);
             None
         });
-        let (options, fragments) = self.options(&mut words);
+        let (options, OptionWords { fragments, quoted }) = self.options(&mut words);
         let meaning = match (named, fragments) {
             (Some(meaning), None) => meaning,
             (Some(_), Some(word)) => {
@@ -227,6 +228,7 @@ impl Parser<'_> {
                 Meaning { kinds, text: String::new() }
             }
         };
+        self.diagnostics.extend(quoted.iter().filter_map(|word| check_quoted(word, &meaning.kinds)));
         let action = match action {
             Action::Limit(limit) => Action::Limit(with_lengths(limit, &lengths, covered)?),
             action => action,
@@ -347,9 +349,10 @@ impl Parser<'_> {
     }
 
     /// Reads all options; what is wrong with one does not keep the others from being read.
-    fn options<'a>(&mut self, words: &mut Words<'a>) -> (Options, Option<Word<'a>>) {
+    fn options<'a>(&mut self, words: &mut Words<'a>) -> (Options, OptionWords<'a>) {
         let mut options = Options::default();
         let mut fragments = None;
+        let mut quoted = Vec::new();
         let mut seen: Vec<&str> = Vec::new();
         while let Some(word) = words.take() {
             let name = if word.text == "log-input" { "log" } else { word.text };
@@ -367,6 +370,14 @@ impl Parser<'_> {
                 "ttl" => span_of(words, "a TTL", u8::MAX).map(|range| options.ttl = Some(range)),
                 "dscp" => dscp(words).map(|dscp| options.dscp = Some(dscp)),
                 "vlan" => vlan(words).map(|vlan| options.vlan = Some(vlan)),
+                "quoted-source" => {
+                    quoted.push(word);
+                    mismatch(words).map(|()| options.quoted_mismatch = true)
+                }
+                "quoted-mtu" => {
+                    quoted.push(word);
+                    span_of(words, "an MTU", u16::MAX).map(|range| options.quoted_mtu = Some(range))
+                }
                 "log" => log(words).map(|each| options.log = Some(each)),
                 "monitor" => {
                     options.monitor = true;
@@ -383,8 +394,16 @@ impl Parser<'_> {
                 skip_to_option(words);
             }
         }
-        (options, fragments)
+        (options, OptionWords { fragments, quoted })
     }
+}
+
+/// Words of options that have to fit the types of their rule.
+struct OptionWords<'a> {
+    /// `fragments`.
+    fragments: Option<Word<'a>>,
+    /// `quoted-source` and `quoted-mtu`.
+    quoted: Vec<Word<'a>>,
 }
 
 /// Leaves out words up to the next option: they belong to what was wrong.
@@ -815,6 +834,42 @@ fn vlan(words: &mut Words<'_>) -> Result<u16, Diagnostic> {
     let word = words.expect("a VLAN from 1 to 4094")?;
     let vlan = unsigned(word.text).filter(|vlan| (1..=4094).contains(vlan));
     vlan.map(|vlan| vlan as u16).ok_or_else(|| word.expected("a VLAN from 1 to 4094"))
+}
+
+/// What stands behind `quoted-source`: `mismatch`.
+fn mismatch(words: &mut Words<'_>) -> Result<(), Diagnostic> {
+    let what = "mismatch: the message quotes a packet that its receiver has not sent";
+    let word = words.expect(what)?;
+    if word.text == "mismatch" { Ok(()) } else { Err(word.expected_one(what, &["mismatch"])) }
+}
+
+/// Says that a rule about what messages quote has others among its types.
+fn check_quoted(word: &Word<'_>, kinds: &[Kinds; 2]) -> Option<Diagnostic> {
+    let is_mtu = word.text == "quoted-mtu";
+    let quotes = |family: Family, range: &KindRange| {
+        let types = range.types[0]..=range.types[1];
+        match (family, is_mtu) {
+            (Family::Ipv4, true) => range.types == [3; 2] && range.codes == [4; 2],
+            (Family::Ipv6, true) => range.types == [TOO_BIG6; 2],
+            (Family::Ipv4, false) => types.into_iter().all(quotes4),
+            (Family::Ipv6, false) => types.into_iter().all(quotes6),
+        }
+    };
+    let fits = |family: Family| match &kinds[family as usize] {
+        Kinds::None => true,
+        Kinds::These(ranges) => ranges.iter().all(|range| quotes(family, range)),
+        Kinds::Any | Kinds::Fragments => false,
+    };
+    if Family::ALL.into_iter().all(fits) {
+        return None;
+    }
+    let (what, names) = if is_mtu {
+        ("the messages that tell an MTU", "packet-too-big")
+    } else {
+        ("errors, which quote a packet", "{unreachable, time-exceeded, parameter-problem}")
+    };
+    let message = format!("{} is about {what}, and this rule is not about them alone", word.text);
+    Some(Diagnostic::new(word.span.clone(), message).with_help(format!("name these types, like {names}")))
 }
 
 /// What stands behind `log`: `1/N`, or nothing.

@@ -1,20 +1,22 @@
-//! How long it takes to put a large policy in place, and how much memory: the real `icmpctl apply`, on all CPUs, with a veth
-//! that nobody sends through.
+//! How long it takes to put a large policy in place, and how much memory: the real `icmpctl apply`, on all CPUs, in the lab's
+//! network, through which nobody sends.
 
 use std::{
     fmt, fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    path::Path,
+    process::{Child, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::mount::{MountFlags, mount};
 use serde_json::{Value, json};
 
 use super::{policies::Subject, samples::Spread};
-use crate::say::Progress;
+use crate::{
+    lab::network::{DIRECTORY, Network, SERVER_END},
+    say::Progress,
+};
 
 /// What is put in place.
 const LARGE: Subject = Subject { verify: true, rules: 10_000, blocklist: 1_000_000, buckets: 0 };
@@ -23,9 +25,6 @@ const SECONDS: f64 = 2.0;
 const MIB: f64 = 512.0;
 /// Between two looks at how much memory a process has taken.
 const LOOK: Duration = Duration::from_millis(1);
-/// Everything that is a file; only this process and its children see it.
-const DIRECTORY: &str = "/run/icmpctl/bench";
-const INTERFACE: &str = "bench0";
 
 /// One change of policy, made several times.
 pub(super) struct Line {
@@ -34,88 +33,54 @@ pub(super) struct Line {
     mib: Spread,
 }
 
-/// Makes each change as often as `times` says. Call it in a world and a network namespace of one's own, on all CPUs.
-pub(super) fn measure(icmpctl: &Path, times: usize, progress: &mut Progress) -> Result<Vec<Line>> {
-    let site = Site::make(icmpctl)?;
+/// Makes each change as often as `times` says. Call it on all CPUs.
+pub(super) fn measure(network: &Network, times: usize, progress: &mut Progress) -> Result<Vec<Line>> {
     progress.show("writing a policy of 10,000 rules and a set of 1,000,000 prefixes");
     let rules = LARGE.rules();
-    fs::write(site.file("blocklist.txt"), LARGE.blocklist_file()?).context("writing a set of the bench")?;
+    let blocklist = Path::new(DIRECTORY).join("blocklist.txt");
+    fs::write(blocklist, LARGE.blocklist_file()?).context("writing a set of the bench")?;
     let with = |name: &str, rules: &str| {
-        let text = format!(
-            "[sets]\nblocklist = {{ file = \"blocklist.txt\" }}\n[acl]\nrules = \"\"\"\n{rules}\"\"\"\n"
-        );
-        fs::write(site.file(name), text).context("writing a policy of the bench")
+        network.with(
+            name,
+            &format!(
+                "[sets]\nblocklist = {{ file = \"blocklist.txt\" }}\n[acl]\nrules = \"\"\"\n{rules}\"\"\"\n"
+            ),
+        )
     };
-    with("large.toml", &rules)?;
-    with("changed.toml", &format!("{rules}deny icmp any host 203.0.113.77 echo\n"))?;
-    fs::write(site.file("small.toml"), "").context("writing a policy of the bench")?;
-    site.run(&["attach", INTERFACE, "--policy", &site.text("small.toml")])?;
+    let large = with("large.toml", &rules)?;
+    let changed = with("changed.toml", &format!("{rules}deny icmp any host 203.0.113.77 echo\n"))?;
+    network.attach()?;
     let (mut whole, mut one_rule) = (Vec::new(), Vec::new());
     for number in 1..=times {
         progress.show(&format!("change {number} of {times}: a large policy, and one rule of it"));
-        whole.push(site.apply("large.toml")?);
-        one_rule.push(site.apply("changed.toml")?);
-        site.apply("small.toml")?;
+        whole.push(apply(network, &large)?);
+        one_rule.push(apply(network, &changed)?);
+        network.apply(&network.policy())?;
     }
-    site.run(&["detach", INTERFACE])?;
+    network.detach()?;
     Ok(vec![
         Line::new("put 10,000 rules and 1,000,000 prefixes in place", &whole),
         Line::new("change one rule of them", &one_rule),
     ])
 }
 
-/// Where the changes are made.
-struct Site {
-    icmpctl: PathBuf,
-}
-
-impl Site {
-    fn make(icmpctl: &Path) -> Result<Self> {
-        let site = Self { icmpctl: icmpctl.to_owned() };
-        fs::create_dir_all(site.file("bpffs")).with_context(|| format!("making {DIRECTORY}"))?;
-        mount("bpf", site.file("bpffs"), "bpf", MountFlags::empty(), None)
-            .context("mounting a BPF file system")?;
-        let link = ["link", "add", INTERFACE, "type", "veth", "peer", "name", "bench1"];
-        let status = Command::new("ip").args(link).status().context("starting ip")?;
-        ensure!(status.success(), "ip {} failed ({status})", link.join(" "));
-        Ok(site)
+/// Time in seconds and memory in MiB of applying a policy.
+fn apply(network: &Network, policy: &Path) -> Result<(f64, f64)> {
+    let mut command = network.command(&["apply", SERVER_END, &policy.to_string_lossy()]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let begin = Instant::now();
+    let mut child = command.spawn().context("starting icmpctl")?;
+    let mut kib = 0;
+    while child.try_wait().context("waiting for icmpctl")?.is_none() {
+        // Once it has ended it has no memory any more: then what was seen last stands.
+        kib = most_memory(&child).unwrap_or(kib);
+        sleep(LOOK);
     }
-
-    fn file(&self, name: &str) -> PathBuf {
-        Path::new(DIRECTORY).join(name)
-    }
-
-    fn text(&self, name: &str) -> String {
-        self.file(name).to_string_lossy().into_owned()
-    }
-
-    /// Time in seconds and memory in MiB of applying a policy.
-    fn apply(&self, policy: &str) -> Result<(f64, f64)> {
-        self.run(&["apply", INTERFACE, &self.text(policy)])
-    }
-
-    fn run(&self, arguments: &[&str]) -> Result<(f64, f64)> {
-        let begin = Instant::now();
-        let mut child = Command::new(&self.icmpctl)
-            .args(["--bpffs", &self.text("bpffs"), "--state", &self.text("state")])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("starting icmpctl")?;
-        let mut kib = 0;
-        while child.try_wait().context("waiting for icmpctl")?.is_none() {
-            // Once it has ended it has no memory any more: then what was seen last stands.
-            kib = most_memory(&child).unwrap_or(kib);
-            sleep(LOOK);
-        }
-        let seconds = begin.elapsed().as_secs_f64();
-        let output = child.wait_with_output().context("waiting for icmpctl")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "icmpctl {}: {}", arguments.join(" "), said.trim());
-        Ok((seconds, kib as f64 / 1024.0))
-    }
+    let seconds = begin.elapsed().as_secs_f64();
+    let output = child.wait_with_output().context("waiting for icmpctl")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "applying {}: {}", policy.display(), said.trim());
+    Ok((seconds, kib as f64 / 1024.0))
 }
 
 /// The most memory that a process has had at once so far, in KiB (`VmHWM` in proc(5)).
@@ -169,6 +134,8 @@ impl fmt::Display for Listing<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
 
     #[test]

@@ -10,15 +10,14 @@ use serde_json::{Value, json};
 
 use super::samples::Spread;
 use crate::{
+    ebpf::Objects,
     lab::{
         counts::{Counts, Drops},
         flood::{Crowd, Flood, Instruments, Source},
-        interrupt::Interrupted,
         network::Network,
         nftables,
     },
     say::Progress,
-    userspace::Built,
 };
 
 /// How many times as much a packet must cost behind nftables.
@@ -78,24 +77,25 @@ pub(super) struct Line {
     answered: [f64; 2],
 }
 
-/// Floods both, in turn. Call it in a world of one's own.
-pub(super) fn measure(built: &Built, rounds: usize, progress: &mut Progress) -> Result<Vec<Line>> {
-    progress.leave();
-    // Nobody has to listen for the end: what the network consists of goes with the world.
-    let network = Network::make(&built.icmpctl, &Interrupted::default())?;
+/// Floods both, in turn.
+pub(super) fn measure(
+    network: &Network,
+    objects: &Objects,
+    rounds: usize,
+    progress: &mut Progress,
+) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for case in CASES {
         let crowd = Crowd { sources: case.sources, heavy: 0, gap: Duration::ZERO };
-        let mut instruments = Instruments::load(&built.objects, Some(crowd))?;
-        instruments.pass_on_client(&network)?;
+        let mut instruments = Instruments::load(objects, Some(crowd))?;
+        instruments.pass_on_client(network)?;
         let mut pairs = Vec::new();
         for number in 1..=rounds {
             progress.show(&format!("end to end, round {number} of {rounds}: {}", case.name));
-            pairs.push([case.ours(&mut instruments, &network)?, case.nftables(&mut instruments, &network)?]);
+            pairs.push([case.ours(&mut instruments, network)?, case.nftables(&mut instruments, network)?]);
         }
         lines.push(Line::new(case.name, &pairs));
     }
-    network.remove()?;
     Ok(lines)
 }
 

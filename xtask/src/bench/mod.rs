@@ -30,6 +30,7 @@ use icmp_userspace::policy::compile::Tables;
 use crate::{
     Setup,
     ebpf::Objects,
+    lab::{interrupt::Interrupted, network::Network},
     say::Progress,
     tools::{self, Use},
     userspace::{self, Build, Built},
@@ -108,8 +109,11 @@ fn sources(text: &str) -> Result<u32, String> {
 fn measure(programs: &Programs, built: &Built, effort: Effort) -> Result<Report> {
     let cases = Case::all()?;
     let mut progress = Progress::new("measuring");
-    let changes = changes::measure(&built.icmpctl, effort.changes, &mut progress)?;
-    let end_to_end = end_to_end::measure(built, effort.changes, &mut progress)?;
+    // Nobody has to listen for the end: what the network consists of goes with the world.
+    let network = Network::make(&built.icmpctl, &Interrupted::default())?;
+    let changes = changes::measure(&network, effort.changes, &mut progress)?;
+    let end_to_end = end_to_end::measure(&network, &built.objects, effort.changes, &mut progress)?;
+    network.remove()?;
     bed::settle()?;
     let mut tables = BTreeMap::new();
     for case in &cases {

@@ -48,7 +48,7 @@ impl Subject {
         let interface = Interface {
             mac: OWN_MAC,
             addresses: vec![(address(OWN4)?, 24), (address(OWN6)?, 64), (address("fe80::1")?, 64)],
-            broadcasts: Vec::new(),
+            ..Interface::default()
         };
         let slots = Slots::assign(&policy, &Slots::default()).context("counting the rules of the bench")?;
         Tables::compile(&policy, &interface, &slots).context("compiling the policy of the bench")

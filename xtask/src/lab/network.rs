@@ -193,13 +193,17 @@ impl Network {
         self.run("ip", &["-n", SERVER, "link", "set", "dev", SERVER_END, "xdpdrv", "off"]).map(drop)
     }
 
+    /// The command icmpctl, in the server's namespace.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.icmpctl);
+        command.args(["--netns", SERVER, "--bpffs"]).arg(self.bpffs());
+        command.arg("--state").arg(self.state()).args(arguments);
+        command
+    }
+
     /// Runs icmpctl in the server's namespace and returns what it prints.
     pub(crate) fn icmpctl(&self, arguments: &[&str]) -> Result<String> {
-        let (bpffs, state) = (self.bpffs(), self.state());
-        let (bpffs, state) = (bpffs.to_string_lossy(), state.to_string_lossy());
-        let mut all = vec!["--netns", SERVER, "--bpffs", &bpffs, "--state", &state];
-        all.extend(arguments);
-        self.run(&self.icmpctl, &all)
+        self.output(&mut self.command(arguments))
     }
 
     /// Runs a command in a namespace and returns what it prints.
@@ -215,10 +219,15 @@ impl Network {
     }
 
     /// Runs a command to its end and returns what it prints; ends it if somebody wants us to end.
-    pub(crate) fn run(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Result<String> {
-        let program = program.as_ref();
-        let what = || format!("running {} {}", program.display(), arguments.join(" "));
-        let output = self.wait(Command::new(program).args(arguments)).with_context(what)?;
+    pub(crate) fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+        self.output(Command::new(program).args(arguments))
+    }
+
+    fn output(&self, command: &mut Command) -> Result<String> {
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
+        let what = || format!("running {}", words.join(" "));
+        let output = self.wait(command).with_context(what)?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}: {} ({})", what(), said.trim(), output.status);
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

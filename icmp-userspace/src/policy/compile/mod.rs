@@ -16,10 +16,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use icmp_common::{
     ABI_VERSION, Family,
     bans::MAX_BAN_LENGTHS,
-    config::{AclConfig, Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, Table6Config},
+    config::{AclConfig, Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, QUOTES, Table6Config},
     limits::bucket_lines,
     tables::{Decision, Entry, Hosts, Kinds, MOST_RATES, Root4},
-    wire::{ethernet::Mac, ipv6::words},
+    wire::{
+        ethernet::Mac,
+        icmp::{ACTIVE, RUNS_IPV4, RUNS_IPV6},
+        ipv6::words,
+    },
 };
 use thiserror::Error;
 
@@ -40,14 +44,22 @@ pub use served::RESERVED;
 pub const MEMORY_BUDGET: usize = 256 << 20;
 
 /// What the tables need to know of the interface that they are for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
+    /// Its number in its network namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
     /// Its MAC address.
     pub mac: [u8; 6],
     /// Its addresses, each with the length of its subnet's prefix.
     pub addresses: Vec<(IpAddr, u8)>,
     /// Broadcast addresses that it is configured with.
     pub broadcasts: Vec<Ipv4Addr>,
+    /// The host's addresses on other interfaces, if the policy asks for them.
+    pub elsewhere: Vec<IpAddr>,
+    /// Seconds by which the kernel's clock of TAI is ahead of UTC, if the policy asks for them.
+    pub tai_offset: u32,
 }
 
 /// A policy, ready to be loaded.
@@ -151,9 +163,11 @@ impl Tables {
         let served = served::prefixes(respond, interface);
         let v6 = rules::compile::<u128>(policy, slots, Family::Ipv6, served, &mut shared)?;
         let (v4_rules, v6_rules) = (v4.config, v6.config);
-        let sources4 = if v4_rules.sources == 0 { Table4::unused() } else { Table4::new(&v4.sources, 0) };
+        let probes = !respond.probe.is_empty();
+        let asked = |rules: &AclConfig| rules.sources != 0 || probes;
+        let sources4 = if asked(&v4_rules) { Table4::new(&v4.sources, 0) } else { Table4::unused() };
         let destinations4 = Table4::new(&v4.destinations, sources4.lines.len() as u32);
-        let sources6 = if v6_rules.sources == 0 { Some(Table6::unused()) } else { Table6::new(&v6.sources) };
+        let sources6 = if asked(&v6_rules) { Table6::new(&v6.sources) } else { Some(Table6::unused()) };
         let sources6 = sources6.ok_or(TooLarge::Run6("sources"))?;
         let destinations6 = Table6::new(&v6.destinations).ok_or(TooLarge::Run6("destinations"))?;
         let sizes = [
@@ -189,11 +203,10 @@ impl Tables {
         });
         let rates = image.append(shared.rates.rows());
         let (source4, source6) = error_sources(interface);
-        let depends = |set: fn(&Entry) -> u8, bit: u8| {
-            if shared.entries.iter().any(|entry| set(entry) != Entry::ANY) { bit } else { 0 }
-        };
-        let dynamic = depends(|entry| entry.source_set, DYNAMIC_SOURCES)
-            | depends(|entry| entry.destination_set, DYNAMIC_DESTINATIONS);
+        let depends = |on: fn(&Entry) -> bool, bit: u8| if shared.entries.iter().any(on) { bit } else { 0 };
+        let facts = depends(|entry| entry.source_set != Entry::ANY, DYNAMIC_SOURCES)
+            | depends(|entry| entry.destination_set != Entry::ANY, DYNAMIC_DESTINATIONS)
+            | depends(|entry| entry.quotes != 0, QUOTES);
         let config = Config {
             interface_mac: Mac::new(interface.mac).parts(),
             abi_version: ABI_VERSION,
@@ -203,7 +216,7 @@ impl Tables {
             next_hop: respond.next_hop as u8,
             source6,
             source4,
-            dynamic,
+            facts,
             ban_set: slots.set(BANNED).unwrap_or_default() as u8,
             tables_last: image.finish(),
             entries,
@@ -215,6 +228,14 @@ impl Tables {
             evicted_slot: slots.rule(EVICTED_TEXT).unwrap_or_default(),
             tables6,
             acl,
+            timestamp: respond.timestamp.into(),
+            tai_offset: interface.tai_offset,
+            traceroute: respond.traceroute.into(),
+            probe: probes.into(),
+            interface_index: interface.index,
+            interface_name: interface_name(&interface.name),
+            interface_state: interface_state(interface),
+            ranks: [v4.ranks, v6.ranks],
             ..Config::UNSET
         };
         Ok(Self {
@@ -252,6 +273,23 @@ fn error_sources(interface: &Interface) -> (u32, [u64; 2]) {
     (v4.map_or(0, |address| u32::from_ne_bytes(address.octets())), words([halves[0], halves[1]]))
 }
 
+/// An interface's name, with zeros behind it; the kernel has no longer ones.
+fn interface_name(name: &str) -> [u64; 2] {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    let (halves, _) = bytes.as_chunks();
+    words([halves[0], halves[1]])
+}
+
+/// What extended echo replies say of an interface: it is active, or the program would not run.
+fn interface_state(interface: &Interface) -> u8 {
+    let mut state = ACTIVE;
+    for (address, _) in &interface.addresses {
+        state |= if address.is_ipv4() { RUNS_IPV4 } else { RUNS_IPV6 };
+    }
+    state
+}
+
 /// The kinds of both families, on the heap from the beginning.
 fn both_kinds(v4: &[u16], v6: &[u16]) -> Box<Kinds> {
     let mut kinds: Box<Kinds> = vec![[0_u16; 1 << 16]; 2].try_into().unwrap_or_else(|_| unreachable!());
@@ -268,7 +306,7 @@ mod tests {
 
     fn tables(prefixes: Vec<Prefix>) -> Result<Tables, TooLarge> {
         let policy = Policy { respond: Respond { prefixes, ..Respond::default() }, ..Policy::default() };
-        let interface = Interface { mac: [2; 6], addresses: Vec::new(), broadcasts: Vec::new() };
+        let interface = Interface { mac: [2; 6], ..Interface::default() };
         Tables::compile(&policy, &interface, &Slots::default())
     }
 
@@ -314,7 +352,7 @@ mod tests {
     fn refusal(rules: impl Iterator<Item = String>) -> String {
         let rules: Vec<String> = rules.collect();
         let policy = file::parse(&format!("acl.rules = '''\n{}'''", rules.join("\n"))).unwrap();
-        let interface = Interface { mac: [2; 6], addresses: Vec::new(), broadcasts: Vec::new() };
+        let interface = Interface { mac: [2; 6], ..Interface::default() };
         let slots = Slots::assign(&policy, &Slots::default()).unwrap();
         Tables::compile(&policy, &interface, &slots).map(|tables| tables.sizes).unwrap_err().to_string()
     }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use icmp_common::{
     Family,
-    config::AclConfig,
-    tables::{BLOCK, Decision, DestinationCell, Entry, MAX_ENTRIES, Outcome, Ruling},
+    config::{AclConfig, Ranks},
+    tables::{BLOCK, Decision, DestinationCell, Entry, MAX_ENTRIES, MISMATCH, MTU, Outcome, Ruling},
 };
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     classes::{Bits, Classified, Ranges, classify, map},
     kinds::KindClasses,
     limits::Rates,
-    served::{self, FIRST_SELECTOR, Served},
+    served::{self, FIRST_DESTINATION, FIRST_SOURCE, Ranking, Served},
 };
 use crate::policy::{
     Policy,
@@ -62,6 +62,7 @@ pub(super) struct FamilyRules<A> {
     /// The value of each destination address: a [`DestinationCell`].
     pub(super) destinations: Ranges<A, u32>,
     pub(super) kinds: Vec<u16>,
+    pub(super) ranks: Ranks,
 }
 
 /// Compiles the rules that concern one family. `served` says what destination addresses are to the responder.
@@ -78,8 +79,8 @@ pub(super) fn compile<A: Bits>(
     if kinds.count() > MAX_KINDS {
         return Err(TooLarge::Kinds(kinds.count()));
     }
-    let mut sources = Selectors::new(policy, slots, 0);
-    let mut destinations = Selectors::new(policy, slots, FIRST_SELECTOR);
+    let mut sources = Selectors::new(policy, slots, FIRST_SOURCE);
+    let mut destinations = Selectors::new(policy, slots, FIRST_DESTINATION);
     let mut candidates = Vec::new();
     for (place, rule) in concerned {
         let sides = (sources.side(&rule.source), destinations.side(&rule.destination));
@@ -97,21 +98,26 @@ pub(super) fn compile<A: Bits>(
         }
     }
     let selectors = (sources.count() as usize, destinations.count() as usize);
+    sources.prefixes.extend(served::probing(&policy.respond));
     destinations.prefixes.extend(served);
+    let ranking = Ranking::new(&policy.respond);
     let sources = classify(sources.prefixes);
     let destinations = classify(destinations.prefixes);
     if candidates.is_empty() && policy.acl.default == DefaultAction::Permit {
-        let cell =
-            |class: u32| DestinationCell::new(0, served::destination(&destinations.classes[class as usize]));
+        let cell = |class: u32| {
+            let members = &destinations.classes[class as usize];
+            DestinationCell::new(ranking.of_destination(members), served::destination(members))
+        };
         return Ok(FamilyRules {
             config: AclConfig::NONE,
-            sources: vec![(A::FIRST, 0)],
+            sources: map(&sources.ranges, |class| ranking.of_source(&sources.classes[class as usize])),
             destinations: map(&destinations.ranges, |class| cell(class).0),
             kinds: kinds.of,
+            ranks: ranking.ranks(&[0, 1], &[0, 1, 2]),
         });
     }
     let defaults = Defaults::new(policy, slots);
-    let family = Deciding { candidates: &candidates, kinds: &kinds, defaults, shared };
+    let family = Deciding { candidates: &candidates, kinds: &kinds, defaults, ranking, shared };
     family.compile(&sources, &destinations, selectors)
 }
 
@@ -194,6 +200,7 @@ struct Deciding<'a> {
     candidates: &'a [Candidate<'a>],
     kinds: &'a KindClasses,
     defaults: Defaults,
+    ranking: Ranking,
     shared: &'a mut Shared,
 }
 
@@ -207,18 +214,18 @@ impl Deciding<'_> {
         let sorted = self.sort(source_selectors, destination_selectors);
 
         // Destination classes as the rules see them: what is served makes no difference.
-        let mut columns = Numbered::<Vec<u32>>::default();
+        let mut columns = Numbered::<(u32, Vec<u32>)>::default();
         let column_of: Vec<u32> = destinations
             .classes
             .iter()
             .map(|members| {
-                columns
-                    .number(members.iter().copied().filter(|selector| *selector >= FIRST_SELECTOR).collect())
+                let of_rules = members.iter().copied().filter(|selector| *selector >= FIRST_DESTINATION);
+                columns.number((self.ranking.of_destination(members), of_rules.collect()))
             })
             .collect();
         let columns = columns.values;
         let mut columns_of: Vec<Vec<u32>> = vec![Vec::new(); destination_selectors];
-        for (column, members) in columns.iter().enumerate() {
+        for (column, (_, members)) in columns.iter().enumerate() {
             for selector in members {
                 columns_of[*selector as usize].push(column as u32);
             }
@@ -228,7 +235,7 @@ impl Deciding<'_> {
         let mut by_source = Numbered::<Row>::default();
         let mut by_pair = Numbered::<Row>::default();
         by_pair.number(vec![Decision::NONE; self.kinds.count()]);
-        let mut different = Numbered::<(u32, Pairs)>::default();
+        let mut different = Numbered::<(u32, (u32, Pairs))>::default();
         let mut source_of = Vec::with_capacity(sources.classes.len());
         for members in &sources.classes {
             let rules = union(members, &sorted.source);
@@ -237,17 +244,21 @@ impl Deciding<'_> {
             for (column, rules) in self.touched(&union(members, &sorted.both), &columns_of) {
                 pairs.push((column, by_pair.number(self.row(rules.into_iter(), false)?)));
             }
-            source_of.push(different.number((row, pairs)));
+            source_of.push(different.number((self.ranking.of_source(members), (row, pairs))));
         }
+        let (source_ranks, sources_decided) = by_rank(different.values, &mut source_of);
         let mut by_destination = Numbered::<Row>::default();
         let mut alone = Vec::with_capacity(columns.len());
-        for members in &columns {
+        for (_, members) in &columns {
             alone.push(
                 by_destination.number(self.row(union(members, &sorted.destination).into_iter(), false)?),
             );
         }
-        let (sources_decided, by_source) = (different.values, by_source.values);
-        let (merged_of, merged) = merge_columns(&alone, &sources_decided);
+        let by_source = by_source.values;
+        let ranks: Vec<u32> = columns.iter().map(|(rank, _)| *rank).collect();
+        let (mut merged_of, merged) = merge_columns(&alone, &ranks, &sources_decided);
+        let merged = merged.into_iter().map(|column| (ranks[column as usize], column)).collect();
+        let (destination_ranks, merged) = by_rank(merged, &mut merged_of);
         if merged.len() > DestinationCell::CLASSES as usize || sources_decided.len() > MAX_SOURCES {
             return Err(self.too_many_combinations());
         }
@@ -277,6 +288,7 @@ impl Deciding<'_> {
             destinations: map(&destinations.ranges, destination),
             kinds: self.kinds.of.clone(),
             config,
+            ranks: self.ranking.ranks(&source_ranks, &destination_ranks),
         })
     }
 
@@ -400,6 +412,9 @@ impl Deciding<'_> {
             dscp: options.dscp.unwrap_or(Entry::ANY),
             source_set: set(candidate.source),
             destination_set: set(candidate.destination),
+            quotes: if options.quoted_mismatch { MISMATCH } else { 0 }
+                | if options.quoted_mtu.is_some() { MTU } else { 0 },
+            quoted_mtu: options.quoted_mtu.unwrap_or([0, u16::MAX]),
             ..Entry::new(candidate.outcome)
         })
     }
@@ -498,9 +513,10 @@ fn outside([least, most]: [u8; 2], genuine: Option<u8>) -> Option<[u8; 2]> {
 }
 
 /// Destination classes for which everything is decided alike: the number of each column's class, and one column of each class.
-/// `alone` is the row that decides by each column alone.
-fn merge_columns(alone: &[u32], sources: &[(u32, Pairs)]) -> (Vec<u32>, Vec<u32>) {
-    let mut keys: Vec<Vec<u64>> = alone.iter().map(|row| vec![u64::from(*row)]).collect();
+/// `alone` is the row that decides by each column alone. Columns of different ranks stay apart.
+fn merge_columns(alone: &[u32], ranks: &[u32], sources: &[(u32, Pairs)]) -> (Vec<u32>, Vec<u32>) {
+    let key = |(row, rank): (&u32, &u32)| vec![u64::from(*rank) << 32 | u64::from(*row)];
+    let mut keys: Vec<Vec<u64>> = alone.iter().zip(ranks).map(key).collect();
     for (number, (_, pairs)) in sources.iter().enumerate() {
         for (column, pair) in pairs {
             keys[*column as usize].push((number as u64) << 32 | u64::from(*pair));
@@ -517,6 +533,18 @@ fn merge_columns(alone: &[u32], sources: &[(u32, Pairs)]) -> (Vec<u32>, Vec<u32>
         class_of.push(class);
     }
     (class_of, firsts)
+}
+
+/// Puts values in the order of their ranks, and gives their numbers, as `numbers` has them, to their new places.
+fn by_rank<T>(values: Vec<(u32, T)>, numbers: &mut [u32]) -> (Vec<u32>, Vec<T>) {
+    let mut order: Vec<(usize, (u32, T))> = values.into_iter().enumerate().collect();
+    order.sort_by_key(|(_, (rank, _))| *rank);
+    let mut place_of = vec![0; order.len()];
+    for (place, (number, _)) in order.iter().enumerate() {
+        place_of[*number] = place as u32;
+    }
+    numbers.iter_mut().for_each(|number| *number = place_of[*number as usize]);
+    order.into_iter().map(|(_, ranked)| ranked).unzip()
 }
 
 /// Values that occur, numbered in the order in which they first do.

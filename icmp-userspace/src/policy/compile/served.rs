@@ -1,4 +1,4 @@
-//! What destination addresses are to the responder: served, the interface's own, or not one host's.
+//! What addresses are to the responder: served, own, not one host's; and who may ask about the interface.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -6,6 +6,7 @@ use std::{
 };
 
 use icmp_common::{
+    config::Ranks,
     tables::{DestinationCell, Hosts, host_slot4, host_slot6},
     wire::ipv6::words,
 };
@@ -39,8 +40,14 @@ pub static RESERVED: LazyLock<Vec<(Prefix, &str)>> = LazyLock::new(|| {
 const NOT_UNICAST: u32 = 0;
 const SERVED: u32 = 1;
 const OWN: u32 = 2;
+const ELSEWHERE: u32 = 3;
 /// The first selector of rules.
-pub(super) const FIRST_SELECTOR: u32 = 3;
+pub(super) const FIRST_DESTINATION: u32 = 4;
+
+/// The selector of sources that may ask about the interface.
+const PROBING: u32 = 0;
+/// The first selector of rules.
+pub(super) const FIRST_SOURCE: u32 = 1;
 
 /// The prefixes of these selectors.
 pub(super) type Served<A> = Vec<Covered<A>>;
@@ -51,9 +58,54 @@ pub(super) fn prefixes<A: Bits>(respond: &Respond, interface: &Interface) -> Ser
     let served = respond.prefixes.iter().copied().chain(own().filter(|_| respond.own));
     let broadcasts = broadcasts(interface).map(|address| Prefix::host(address.into()));
     let reserved = RESERVED.iter().map(|(prefix, _)| *prefix);
-    let with = |selector| move |prefix| A::of(prefix).map(|(first, length)| (first, length, selector));
+    let elsewhere = interface.elsewhere.iter().map(|address| Prefix::host(*address));
     let not_unicast = broadcasts.chain(reserved).filter_map(with(NOT_UNICAST));
-    not_unicast.chain(served.filter_map(with(SERVED))).chain(own().filter_map(with(OWN))).collect()
+    let own_addresses = own().filter_map(with(OWN)).chain(elsewhere.filter_map(with(ELSEWHERE)));
+    not_unicast.chain(served.filter_map(with(SERVED))).chain(own_addresses).collect()
+}
+
+/// Who may ask about the interface.
+pub(super) fn probing<A: Bits>(respond: &Respond) -> impl Iterator<Item = Covered<A>> {
+    respond.probe.iter().copied().filter_map(with(PROBING))
+}
+
+fn with<A: Bits>(selector: u32) -> impl Fn(Prefix) -> Option<Covered<A>> {
+    move |prefix| A::of(prefix).map(|(first, length)| (first, length, selector))
+}
+
+/// What addresses are besides, as far as anything that is answered asks for it; see [`icmp_common::config::Ranks`].
+#[derive(Clone, Copy)]
+pub(super) struct Ranking {
+    is_asked: bool,
+}
+
+impl Ranking {
+    pub(super) fn new(respond: &Respond) -> Self {
+        Self { is_asked: respond.traceroute || !respond.probe.is_empty() }
+    }
+
+    /// The rank of destinations that belong to these selectors: 0, 1 if the host owns them, 2 if the interface does.
+    pub(super) fn of_destination(self, selectors: &[u32]) -> u32 {
+        match self.is_asked {
+            true if selectors.contains(&OWN) => 2,
+            true if selectors.contains(&ELSEWHERE) => 1,
+            _ => 0,
+        }
+    }
+
+    /// The rank of sources that belong to these selectors: 0, or 1 if they may ask about the interface.
+    pub(super) fn of_source(self, selectors: &[u32]) -> u32 {
+        u32::from(self.is_asked && selectors.contains(&PROBING))
+    }
+
+    /// The numbers from which on there are classes of higher ranks, if classes of these ranks stand in this order.
+    pub(super) fn ranks(self, sources: &[u32], destinations: &[u32]) -> Ranks {
+        if !self.is_asked {
+            return Ranks::NONE;
+        }
+        let from = |ranks: &[u32], rank| ranks.partition_point(|other| *other < rank) as u32;
+        Ranks { host: from(destinations, 1), own: from(destinations, 2), probing: from(sources, 1) }
+    }
 }
 
 /// What addresses are that belong to these selectors.

@@ -12,7 +12,8 @@ fn errors(text: &str) -> String {
 fn understands_every_key() {
     let policy = parse(
         "[respond]\nenabled = false\nto = [\"own\", \"192.0.2.0/24\", \"2001:db8::1\"]\nttl = 0xff\n\
-         verify-checksum = false\nnext-hop = \"fib\"\n",
+         verify-checksum = false\nnext-hop = \"fib\"\ntimestamp = true\ntraceroute = true\n\
+         probe = [\"198.51.100.0/24\"]\n",
     );
     let respond = Respond {
         enabled: false,
@@ -21,6 +22,9 @@ fn understands_every_key() {
         ttl: 255,
         verify_checksum: false,
         next_hop: NextHop::Fib,
+        timestamp: true,
+        traceroute: true,
+        probe: vec!["198.51.100.0/24".parse().unwrap()],
     };
     assert_eq!(policy, Ok(Policy { respond, ..Policy::default() }));
 }
@@ -399,7 +403,7 @@ fn bans_are_of_so_many_lengths() {
         let policy =
             parse(&banning(BANNED, &rules.collect::<String>()).replace("198.51.100.0/25", "198.51.0.0/16"))
                 .unwrap();
-        let interface = Interface { mac: [2; 6], addresses: Vec::new(), broadcasts: Vec::new() };
+        let interface = Interface { mac: [2; 6], ..Interface::default() };
         let slots = Slots::assign(&policy, &Slots::default()).unwrap();
         Tables::compile(&policy, &interface, &slots)
             .map(|tables| tables.config.ban_lengths.map(|lengths| lengths.length4))
