@@ -43,30 +43,44 @@ pub(crate) fn is_banned<S: State>(state: &S, family: Family, address: [u64; 2]) 
     false
 }
 
-/// Remembers that an address is over the rate that begins at a byte of the tables, and bans it if it has been for long enough. It is
-/// [`State::is_over`] that is called.
+/// Remembers that an address is over the rate that begins at a byte of the tables, and bans it if it has been for long enough.
 #[inline(always)]
 pub(crate) fn is_over<S: State>(state: &mut S, rate: u32, family: Family, address: [u64; 2]) {
-    let Some(rate) = state.table::<Rate>(rate) else { return };
+    let ticks = state.is_over_for(rate, family, address);
+    if ticks != NOT_YET {
+        state.ban(rate, family, address, ticks);
+    }
+}
+
+/// What [`is_over_for`] says of who is not to be banned, or not yet.
+const NOT_YET: u64 = u64::MAX;
+
+/// Remembers that an address is over the rate that begins at a byte of the tables. Returns for how many ticks it has been, if that is
+/// long enough for a ban. It is [`State::is_over_for`] that is called.
+#[inline(always)]
+pub(crate) fn is_over_for<S: State>(state: &mut S, rate: u32, family: Family, address: [u64; 2]) -> u64 {
+    let Some(rate) = state.table::<Rate>(rate) else { return NOT_YET };
     let penalty = Penalty::from_number(rate.ban);
-    let (over_slot, seed) = (rate.over_slot, rate.seed);
-    let lengths = BanLengths {
-        mask6: rate.mask6,
-        mask4: rate.mask4,
-        length4: rate.length4,
-        length6: rate.length6,
-        reserved: [0; 2],
-    };
+    let (seed, lengths) = (rate.seed, lengths(rate));
     let source = source(family, address, &lengths);
-    let secret = secret(state);
-    let Lasting { ticks, evicting } = state.lasts(Place::new(source.address, !seed, secret), penalty.pause());
+    let place = Place::new(source.address, !seed, secret(state));
+    let Lasting { ticks, evicting } = state.lasts(place, penalty.pause());
     if evicting {
         let slot = state.setting(|config| &config.evicted_slot);
         state.count_rule(slot);
     }
-    if ticks < penalty.after_ticks() || is_ours(state, family, address) {
-        return;
-    }
+    if ticks < penalty.after_ticks() || is_ours(state, family, address) { NOT_YET } else { ticks }
+}
+
+/// Bans an address that has been over the rate that begins at a byte of the tables for so many ticks. It is [`State::ban`] that is
+/// called.
+#[inline(always)]
+pub(crate) fn ban<S: State>(state: &mut S, rate: u32, family: Family, address: [u64; 2], ticks: u64) {
+    let Some(rate) = state.table::<Rate>(rate) else { return };
+    let penalty = Penalty::from_number(rate.ban);
+    let (over_slot, lengths) = (rate.over_slot, lengths(rate));
+    let source = source(family, address, &lengths);
+    let secret = secret(state);
     let now = state.now();
     let since = Until::from_nanoseconds(now.saturating_sub(ticks * TICK));
     // Rounded up, so that nobody comes out early.
@@ -79,6 +93,18 @@ pub(crate) fn is_over<S: State>(state: &mut S, rate: u32, family: Family, addres
         end,
         Until::from_nanoseconds(now),
     );
+}
+
+/// The lengths of the prefixes that a rate counts by.
+#[inline(always)]
+const fn lengths(rate: &Rate) -> BanLengths {
+    BanLengths {
+        mask6: rate.mask6,
+        mask4: rate.mask4,
+        length4: rate.length4,
+        length6: rate.length6,
+        reserved: [0; 2],
+    }
 }
 
 /// The prefix of one of these lengths that an address lies in.

@@ -29,7 +29,7 @@ pub(crate) fn is_within<Ip: Classifiable, F: Frame, S: State>(
                 && bans
                 && let Some(ip) = frame.read::<Ip>(at)
             {
-                state.is_over(place, Ip::FAMILY, ip.address(Side::Source));
+                ban::is_over(state, place, Ip::FAMILY, ip.address(Side::Source));
             }
             return flags & Rate::PASS != 0;
         }

@@ -79,12 +79,20 @@ pub trait State {
     {
         ban::is_banned(self, family, address)
     }
-    /// Remembers that an address is over the rate that begins at a byte of the tables.
-    fn is_over(&mut self, rate: u32, family: Family, address: [u64; 2])
+    /// Remembers that an address is over the rate that begins at a byte of the tables, and says for how many ticks it has been, if that
+    /// is long enough for a ban.
+    fn is_over_for(&mut self, rate: u32, family: Family, address: [u64; 2]) -> u64
     where
         Self: Sized,
     {
-        ban::is_over(self, rate, family, address);
+        ban::is_over_for(self, rate, family, address)
+    }
+    /// Bans an address that has been over the rate for so many ticks.
+    fn ban(&mut self, rate: u32, family: Family, address: [u64; 2], ticks: u64)
+    where
+        Self: Sized,
+    {
+        ban::ban(self, rate, family, address, ticks);
     }
     /// Whether there is a ban of this prefix; see [`icmp_common::bans`].
     fn holds_ban(&self, place: Place, source: &Source, now: Until) -> bool;

@@ -98,7 +98,8 @@ fn apart(one: u32, other: u32) -> u32 {
 }
 
 fn ends(policy: &str, frame: &[u8], reason: Reason) {
-    let expected = Outcome { verdict: reason.verdict(), counted: Some((Ipv4, reason)), frame: frame.to_vec() };
+    let expected =
+        Outcome { verdict: reason.verdict(), counted: Some((Ipv4, reason)), frame: frame.to_vec() };
     assert_eq!(handle(&tables(policy), frame), expected);
 }
 

@@ -213,8 +213,13 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn is_over(&mut self, rate: u32, family: Family, [high, low]: [u64; 2]) {
-        icmpctl_is_over(rate, family as u32, high, low);
+    fn is_over_for(&mut self, rate: u32, family: Family, [high, low]: [u64; 2]) -> u64 {
+        icmpctl_is_over_for(rate, family as u32, high, low)
+    }
+
+    #[inline(always)]
+    fn ban(&mut self, rate: u32, family: Family, [high, low]: [u64; 2], ticks: u64) {
+        icmpctl_ban(rate, family as u32, high, low, ticks);
     }
 
     #[inline(always)]
@@ -294,11 +299,19 @@ extern "C" fn icmpctl_is_banned(family: u32, high: u64, low: u64) -> u32 {
     ban::is_banned(&Maps::new(ptr::null_mut()), family_of(family), [high, low]).into()
 }
 
-/// [`State::is_over`], a function of its own for the same reason. It returns a number because the verifier wants one.
+/// [`State::is_over_for`], a function of its own for the same reason, and apart from [`icmpctl_ban`], so that neither takes more of
+/// the stack than Linux 6.1 leaves beside what its caller has there.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn icmpctl_is_over(rate: u32, family: u32, high: u64, low: u64) -> u32 {
-    ban::is_over(&mut Maps::new(ptr::null_mut()), rate, family_of(family), [high, low]);
+extern "C" fn icmpctl_is_over_for(rate: u32, family: u32, high: u64, low: u64) -> u64 {
+    ban::is_over_for(&mut Maps::new(ptr::null_mut()), rate, family_of(family), [high, low])
+}
+
+/// [`State::ban`], a function of its own for the same reason. It returns a number because the verifier wants one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_ban(rate: u32, family: u32, high: u64, low: u64, ticks: u64) -> u32 {
+    ban::ban(&mut Maps::new(ptr::null_mut()), rate, family_of(family), [high, low], ticks);
     0
 }
 

@@ -219,7 +219,8 @@ const UPDATED: &str = "updated";
 /// The release of the kernel that a package holds.
 fn release(package: &str) -> Option<&str> {
     let release = package.strip_prefix("linux-image-").or_else(|| package.strip_prefix("linux-binary-"))?;
-    let version = release.strip_suffix(FLAVOUR)?;
+    let version =
+        release.strip_suffix(FLAVOUR).filter(|version| version.starts_with(|c: char| c.is_ascii_digit()))?;
     // `linux-image-cloud-amd64` and `linux-image-6.12-cloud-amd64` hold nothing but a dependency.
     (version.split('.').count() > 2).then_some(release)
 }
@@ -297,6 +298,7 @@ mod tests {
         assert_eq!(release("linux-binary-7.2.13+deb14-cloud-amd64"), Some("7.2.13+deb14-cloud-amd64"));
         for other in [
             "linux-image-cloud-amd64",
+            "linux-binary-unsigned-7.2.13+deb14-cloud-amd64",
             "linux-image-6.12-cloud-amd64",
             "linux-image-6.1.0-56-cloud-amd64-dbg",
             "linux-image-6.1.0-56-cloud-amd64-unsigned",
