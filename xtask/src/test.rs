@@ -41,14 +41,14 @@ pub(crate) fn all(test: &Test) -> Result<()> {
     let built = userspace::both_halves(&Build { release: false, setup: test.setup })?;
     let name = test.name.as_deref().unwrap_or_default();
     if !test.kernel.is_empty() {
-        return Kernels::ready(&test.kernel, test.setup)?.test(&built, name);
+        return Kernels::ready(&test.kernel, test.setup)?.test(&built.objects, name);
     }
     here(test, &built)?;
     if !name.is_empty() || !test.arguments.is_empty() {
         return Ok(());
     }
     match Kernels::ready(&kernels::usual(), test.setup) {
-        Ok(kernels) => kernels.test(&built, name),
+        Ok(kernels) => kernels.test(&built.objects, name),
         Err(reason) => skipped(&format!("the tests under other kernels are skipped: {reason:#}")),
     }
 }

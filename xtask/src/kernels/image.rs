@@ -3,7 +3,7 @@
 //! Programs are this machine's own, with the libraries that they are linked to; so the very tests run that run here.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -28,7 +28,7 @@ pub(super) struct Image {
 impl Image {
     /// All that is the same whatever kernel is booted: this program as the first process, `icmpctl`, the tests, and the programs
     /// that these call.
-    pub(super) fn new(icmpctl: &Path, objects: &Objects, tests: &[(String, PathBuf)]) -> Result<Self> {
+    pub(super) fn new(icmpctl: &Path, objects: &Objects, tests: &BTreeMap<String, PathBuf>) -> Result<Self> {
         let mut image = Self::default();
         let this = std::env::current_exe().context("asking where this program is")?;
         image.built(INIT, &this)?;
@@ -42,6 +42,8 @@ impl Image {
             let path = find(program).with_context(|| format!("there is no {program}"))?;
             image.program(&format!("{PROGRAMS}/{program}"), &path)?;
         }
+        // fping asks for the numbers of its protocols by name.
+        image.file("etc/protocols", b"icmp 1\nipv6-icmp 58\n");
         Ok(image)
     }
 

@@ -13,20 +13,21 @@ mod table;
 mod version;
 
 use std::{
+    collections::BTreeMap,
     env::consts::ARCH,
     path::{Path, PathBuf},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use self::version::Wanted;
 use self::{image::Image, packages::Kernel, report::Report, table::Table};
 use crate::{
     Setup,
     cargo::{KERNEL_OBJECT, Warnings, build as cargo_build, cargo},
+    ebpf::Objects,
     say::step,
     tools::{self, Use},
-    userspace::Built,
 };
 
 /// The files of tests that are run: what the object file must be like, what the verifier makes of it, what the loaded program does with
@@ -61,8 +62,8 @@ impl Kernels {
     }
 
     /// Runs the tests whose names contain `name` under each, and shows a table of what came of it.
-    pub(crate) fn test(&self, built: &Built, name: &str) -> Result<()> {
-        let mut image = Image::new(&built.icmpctl, &built.objects, &tests()?)?;
+    pub(crate) fn test(&self, objects: &Objects, name: &str) -> Result<()> {
+        let mut image = Image::new(&icmpctl()?, objects, &tests()?)?;
         for kernel in &self.0 {
             image.module(kernel)?;
         }
@@ -119,19 +120,28 @@ fn judge(runs: &[Run<'_>], name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Builds the suites.
-fn tests() -> Result<Vec<(String, PathBuf)>> {
+/// How `icmpctl` and the tests are built: optimised, because an emulator interprets them.
+const BUILD: [&str; 5] = ["--workspace", "--features", KERNEL_OBJECT, "--profile", "emulated"];
+
+/// Builds `icmpctl`.
+fn icmpctl() -> Result<PathBuf> {
     let mut cargo = cargo();
-    cargo.args(["test", "--no-run", "--workspace", "--features", KERNEL_OBJECT, "--profile", "emulated"]);
+    cargo.arg("build").args(BUILD).args(["--bin", "icmpctl"]);
+    let built = cargo_build(&mut cargo, "building icmpctl for other kernels", Warnings::Show, &[])?;
+    let icmpctl = built.into_iter().find(|(name, _)| name == "icmpctl");
+    icmpctl.map(|(_, path)| path).context("building icmpctl: cargo reports no binary of that name")
+}
+
+/// Builds the suites.
+fn tests() -> Result<BTreeMap<String, PathBuf>> {
+    let mut cargo = cargo();
+    cargo.args(["test", "--no-run"]).args(BUILD);
     for suite in SUITES {
         cargo.args(["--test", suite]);
     }
-    let mut built = cargo_build(&mut cargo, "building the tests for other kernels", Warnings::Show, &[])?;
-    built.retain(|(name, _)| SUITES.contains(&name.as_str()));
-    ensure!(
-        built.len() == SUITES.len(),
-        "building the tests: cargo does not report each of {}",
-        SUITES.join(", ")
-    );
+    let built = cargo_build(&mut cargo, "building the tests for other kernels", Warnings::Show, &[])?;
+    let built: BTreeMap<_, _> =
+        built.into_iter().filter(|(name, _)| SUITES.contains(&name.as_str())).collect();
+    ensure!(built.len() == SUITES.len(), "cargo does not report a binary for each of {}", SUITES.join(", "));
     Ok(built)
 }
