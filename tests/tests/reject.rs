@@ -12,7 +12,7 @@ use icmp_tests::{
         payload,
     },
     host::{Outcome, handle_in, handle_routed, interface, tables},
-    loaded::{LONGEST, Loaded},
+    loaded::{Loaded, ONE_BUFFER},
     oracle::{self, error4, error6},
 };
 use icmp_userspace::{
@@ -56,7 +56,7 @@ trait Bed {
 
     #[track_caller]
     fn error6(&mut self, frame: &[u8]) {
-        self.ends(frame, Ipv6, Reason::Rejected, Some(error6(frame, SERVER6, oracle::TTL)));
+        self.ends(frame, Ipv6, Reason::Rejected, Some(error6(frame, 1, SERVER6, oracle::TTL)));
     }
 }
 
@@ -202,7 +202,12 @@ fn c36_quote_is_the_header_with_its_options_and_what_follows(build: Build) {
 fn c37_c63_errors_hold_as_much_as_fits(build: Build) {
     build.with(ALL, |bed| {
         let around = |most: usize| most - 3..=most + 3;
-        for length in (0..70).chain(around(548 - 28)).chain(around(1232 - 48)).chain([1472, LONGEST - 62]) {
+        for length in (0..70).chain(around(548 - 28)).chain(around(1232 - 48)).chain([
+            1472,
+            ONE_BUFFER - 62,
+            ONE_BUFFER,
+            8000,
+        ]) {
             let v4 = ping4(|ping| ping.payload = payload(length));
             bed.error4(&v4);
             assert_eq!(bed.run(&v4).frame.len(), IP + (28 + 28 + length).min(576));
@@ -361,7 +366,7 @@ fn c44_ttl_and_precedence_are_the_errors_own(build: Build) {
             let error = bed.run(&v4).frame;
             assert_eq!((error[IP + 1], error[IP + 8]), (0xc0, 17));
             let v6 = ping6(|ping| (ping.ip.traffic_class, ping.ip.hop_limit) = (tos, ttl));
-            bed.ends(&v6, Ipv6, Reason::Rejected, Some(error6(&v6, SERVER6, 17)));
+            bed.ends(&v6, Ipv6, Reason::Rejected, Some(error6(&v6, 1, SERVER6, 17)));
             assert_eq!(bed.run(&v6).frame[IP + 7], 17);
         }
     });
@@ -404,7 +409,7 @@ fn c45_source_is_the_destination_if_it_is_ours(build: Build) {
         for (to, from) in [(SERVER6, SERVER6), (served6, served6), (link_local, link_local), (other, SERVER6)]
         {
             let frame = to6(to);
-            bed.ends(&frame, Ipv6, Reason::Rejected, Some(error6(&frame, from, oracle::TTL)));
+            bed.ends(&frame, Ipv6, Reason::Rejected, Some(error6(&frame, 1, from, oracle::TTL)));
         }
     });
     let none = Interface { addresses: Vec::new(), ..interface() };
@@ -524,7 +529,7 @@ fn c22_errors_follow_the_routing_table() {
 
     let frame = ping6(|_| ());
     let (outcome, asked) = handle_routed(&tables, Some((from, to)), &frame);
-    assert_eq!(outcome.frame, routed(error6(&frame, SERVER6, oracle::TTL)));
+    assert_eq!(outcome.frame, routed(error6(&frame, 1, SERVER6, oracle::TTL)));
     let halves = |address: [u8; 16]| [address[..8].try_into().unwrap(), address[8..].try_into().unwrap()];
     let total_length = (48 + 104) as u16;
     let route = Route::Ipv6 { total_length, source: halves(SERVER6), destination: halves(CLIENT6) };

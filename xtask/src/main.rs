@@ -8,6 +8,7 @@ mod kernels;
 mod lab;
 mod lint;
 mod run;
+mod sanitizer;
 mod say;
 mod test;
 mod toolchain;
@@ -70,6 +71,7 @@ fn perform(errand: Errand) -> Result<()> {
     match errand {
         Errand::Setup(setup) => {
             toolchain::ensure(setup)?;
+            tools::ensure_for_tests(setup)?;
             kernels::set_up(setup)
         }
         Errand::Build(build) => userspace::both_halves(&build).map(drop),

@@ -14,8 +14,9 @@ use crate::{
     Setup,
     cargo::{KERNEL_OBJECT, cargo, run},
     kernels::{self, Kernels, Wanted},
+    sanitizer,
     say::step,
-    tools::{self, Use},
+    tools,
     userspace::{self, Build, Built},
     world,
 };
@@ -29,6 +30,9 @@ pub(crate) struct Test {
     /// such as 6.1, or `newest`; without this option 6.1, 6.12 and the newest come after the tests here
     #[arg(long, value_name = "VERSION,...", value_delimiter = ',')]
     kernel: Vec<Wanted>,
+    /// Try random cases ten times as often, and flood for minutes
+    #[arg(long)]
+    long: bool,
     #[command(flatten)]
     setup: Setup,
     /// Arguments for the test binaries
@@ -36,7 +40,7 @@ pub(crate) struct Test {
     arguments: Vec<OsString>,
 }
 
-/// Sets up, builds, and runs the tests: those that were asked for by name, or by kernel, or all, here and then under other kernels.
+/// Sets up, builds, and runs the tests: those that were asked for by name or by kernel, or all, here and then under other kernels.
 pub(crate) fn all(test: &Test) -> Result<()> {
     let built = userspace::both_halves(&Build { release: false, setup: test.setup })?;
     let name = test.name.as_deref().unwrap_or_default();
@@ -49,11 +53,11 @@ pub(crate) fn all(test: &Test) -> Result<()> {
     }
     match Kernels::ready(&kernels::usual(), test.setup) {
         Ok(kernels) => kernels.test(&built.objects, name),
-        Err(reason) => skipped(&format!("the tests under other kernels are skipped: {reason:#}")),
+        Err(reason) => skip(&format!("the tests under other kernels are skipped: {reason:#}")),
     }
 }
 
-/// Runs the tests under the kernel that runs here.
+/// Runs tests under the kernel that runs here.
 ///
 /// Those that need root and BPF are marked `#[ignore = "needs root and BPF"]`. They run where they can, in a
 /// world of their own; elsewhere they are counted, and with `CI=true` that is a failure.
@@ -69,24 +73,33 @@ fn here(test: &Test, built: &Built) -> Result<()> {
         .env("ICMPCTL_BIN", &built.icmpctl)
         .env("ICMPCTL_OBJECT", &built.objects.icmpctl)
         .env("ICMPCTL_INSTRUMENTS", &built.objects.instruments);
+    if test.long {
+        cargo.env("ICMPCTL_LONG", "1");
+    }
     step("running the tests");
     match privileged {
-        Ok(()) => run(cargo.arg("--include-ignored").args(&test.arguments), "running the tests (see above)"),
+        Ok(()) => run(cargo.arg("--include-ignored").args(&test.arguments), "running the tests (see above)")?,
         Err(reason) => {
             if stdout().is_terminal() {
                 cargo.arg("--color=always");
             }
             let skipped = run_counting(cargo.args(&test.arguments))?;
-            if skipped == 0 {
-                return Ok(());
+            if skipped != 0 {
+                skip(&format!("{skipped} tests skipped, which need root and BPF: {reason:#}"))?;
             }
-            self::skipped(&format!("{skipped} tests skipped, which need root and BPF: {reason:#}"))
         }
+    }
+    if test.name.is_some() {
+        return Ok(());
+    }
+    match sanitizer::is_there() {
+        Ok(()) => sanitizer::fuzz(&test.arguments),
+        Err(reason) => skip(&format!("1 test skipped, which needs AddressSanitizer: {reason:#}")),
     }
 }
 
-/// Says what was skipped, and why; with `CI=true` that is a failure.
-fn skipped(report: &str) -> Result<()> {
+/// Says what is skipped.
+fn skip(report: &str) -> Result<()> {
     ensure!(!strict(env::var("CI").ok().as_deref()), "{report}; with CI=true that is a failure");
     step(report);
     Ok(())
@@ -97,7 +110,7 @@ fn privileged(setup: Setup) -> Result<Result<()>> {
     if let Err(reason) = world::can_run_privileged() {
         return Ok(Err(reason));
     }
-    tools::ensure(setup, Use::Here)?;
+    tools::ensure_for_tests(setup)?;
     Ok(world::has_bpf().and_then(|()| world::enter()))
 }
 

@@ -1,11 +1,14 @@
-//! The programs that the tests and the lab call, and those that boot other kernels.
+//! The programs that the tests and the lab call.
 
 use anyhow::{Result, bail};
 
 use crate::{Setup, apt, cargo::find};
 
-/// Each program that tests and lab call, and the Debian package that has it.
-const TOOLS: [(&str, &str); 8] = [
+/// A program and the Debian package that has it.
+type Tool = (&'static str, &'static str);
+
+/// What the lab calls, and the tests, too.
+const TOOLS: [Tool; 8] = [
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
     ("fping", "fping"),
@@ -16,8 +19,18 @@ const TOOLS: [(&str, &str); 8] = [
     ("chrt", "util-linux"),
 ];
 
-/// What booting Debian's kernels takes besides.
-const EMULATOR: [(&str, &str); 6] = [
+/// What the tests call besides: people's own clients.
+const CLIENTS: [Tool; 6] = [
+    ("traceroute", "traceroute"),
+    ("mtr", "mtr-tiny"),
+    ("tracepath", "iputils-tracepath"),
+    ("hping3", "hping3"),
+    ("nping", "nmap"),
+    ("scapy", "python3-scapy"),
+];
+
+/// What it takes besides to boot Debian's kernels and to run tests in them.
+const EMULATOR: [Tool; 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("apt-get", "apt"),
     ("dpkg-deb", "dpkg"),
@@ -26,54 +39,45 @@ const EMULATOR: [(&str, &str); 6] = [
     ("xz", "xz-utils"),
 ];
 
-/// What programs are needed for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
-    /// Tests and lab.
-    Here,
-    /// Tests under other kernels.
-    Kernels,
+/// Makes sure that every program is there that the lab calls.
+pub(crate) fn ensure(setup: Setup) -> Result<()> {
+    ensure_these(setup, &TOOLS, "lab and bench")
 }
 
-impl Use {
-    fn programs(self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let more: &[_] = if self == Self::Kernels { &EMULATOR } else { &[] };
-        TOOLS.iter().chain(more).copied()
-    }
-
-    const fn why(self) -> &'static str {
-        match self {
-            Self::Here => "programs that the tests and the lab call",
-            Self::Kernels => "programs that run the tests under other kernels",
-        }
-    }
+/// Makes sure that every program is there that the tests or the lab call.
+pub(crate) fn ensure_for_tests(setup: Setup) -> Result<()> {
+    ensure_these(setup, &[&TOOLS[..], &CLIENTS].concat(), "the tests")
 }
 
-/// Makes sure that every program is there.
-pub(crate) fn ensure(setup: Setup, needed: Use) -> Result<()> {
-    let missing = missing(needed, |program| find(program).is_some());
+/// Makes sure that every program is there that running tests under other kernels takes; these call what the lab calls.
+pub(crate) fn ensure_for_kernels(setup: Setup) -> Result<()> {
+    ensure_these(setup, &[&TOOLS[..], &EMULATOR].concat(), "the tests under other kernels")
+}
+
+/// The programs that tests under other kernels call.
+pub(crate) fn called_in_kernels() -> impl Iterator<Item = &'static str> {
+    TOOLS.iter().map(|(program, _)| *program)
+}
+
+fn ensure_these(setup: Setup, tools: &[Tool], callers: &str) -> Result<()> {
+    let missing = missing(tools, |program| find(program).is_some());
     if missing.is_empty() {
         return Ok(());
     }
     if setup.no_install || !apt::usable() {
         bail!(
-            "{} are missing: those of these packages: {}\nInstall them as root, on Debian with:\n  {}",
-            needed.why(),
+            "{callers} need programs from these packages: {}\n\
+             Install them as root, on Debian with:\n  {}",
             missing.join(", "),
             apt::recipe(&missing)
         );
     }
-    apt::install(&missing, needed.why())
-}
-
-/// The programs that tests call.
-pub(crate) fn called_by_tests() -> impl Iterator<Item = &'static str> {
-    TOOLS.iter().map(|(program, _)| *program)
+    apt::install(&missing, &format!("programs that {callers} call"))
 }
 
 /// The packages of those programs that are not there.
-fn missing(needed: Use, is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    needed.programs().filter(|(program, _)| !is_there(program)).map(|(_, package)| package).collect()
+fn missing(tools: &[Tool], is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    tools.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect()
 }
 
 #[cfg(test)]
@@ -82,9 +86,8 @@ mod tests {
 
     #[test]
     fn missing_programs_are_named_by_their_packages() {
-        let there = |program: &str| !matches!(program, "ip" | "ping" | "qemu-system-x86_64");
-        assert_eq!(missing(Use::Here, there), ["iproute2", "iputils-ping"]);
-        assert_eq!(missing(Use::Kernels, there), ["iproute2", "iputils-ping", "qemu-system-x86"]);
-        assert!(missing(Use::Kernels, |_| true).is_empty());
+        let others = |program: &str| !matches!(program, "ip" | "ping");
+        assert_eq!(missing(&TOOLS, others), ["iproute2", "iputils-ping"]);
+        assert!(missing(&TOOLS, |_| true).is_empty());
     }
 }

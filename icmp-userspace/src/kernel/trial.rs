@@ -22,8 +22,8 @@ use crate::policy::compile::Tables;
 
 /// Shortest frame that a trial takes: an Ethernet header (`bpf_test_init` in the kernel's `net/bpf/test_run.c`).
 pub const SHORTEST: usize = 14;
-/// Longest frame: what is left of a page behind headroom (256 bytes) and tailroom (320).
-pub const LONGEST: usize = 4096 - 256 - 320;
+/// Longest frame: the longest IP packet in an Ethernet frame with two VLAN tags. The kernel puts it into as many buffers as it takes.
+pub const LONGEST: usize = 65_535 + 22;
 
 /// Most bytes that a frame grows by when it becomes the error about it.
 const GROWTH: usize = 64;
@@ -116,13 +116,10 @@ impl Trial {
 
     /// Fills its buckets as they were when it was made, and bans whom was banned then.
     pub fn restore(&self) -> Result<(), Error> {
-        let (map, bans) = (self.program.open(BUCKETS)?, self.program.open(bans::BANS)?);
-        let restore = || {
-            let mut map = Array::<_, Buckets>::try_from(Map::Array(map))?;
-            self.buckets.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))?;
-            bans::fill(bans, &self.bans)
-        };
-        restore().map_err(|error: MapError| Error::Load(error.to_string()))
+        let (buckets, bans) = (self.program.open(BUCKETS)?, self.program.open(bans::BANS)?);
+        let restore =
+            bpf::fill_array(&buckets, &self.buckets).and_then(|()| bpf::fill_array(&bans, &self.bans));
+        restore.doing(|| "copying buckets and bans".to_owned())
     }
 
     /// The map of its counters.

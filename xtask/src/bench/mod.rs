@@ -32,7 +32,7 @@ use crate::{
     ebpf::Objects,
     lab::{interrupt::Interrupted, network::Network},
     say::Progress,
-    tools::{self, Use},
+    tools,
     userspace::{self, Build, Built},
     world,
 };
@@ -80,7 +80,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     let build = Build { release: true, setup: bench.setup };
     let built = userspace::both_halves(&build)?;
     let Built { objects: Objects { icmpctl, instruments }, .. } = &built;
-    tools::ensure(bench.setup, Use::Here)?;
+    tools::ensure(bench.setup)?;
     let bytes = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let programs = Programs { icmpctl: bytes(icmpctl)?, instruments: bytes(instruments)? };
     world::enter()?;

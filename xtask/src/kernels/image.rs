@@ -38,7 +38,7 @@ impl Image {
         }
         image.file(OBJECT, &read(&objects.icmpctl)?);
         image.file(INSTRUMENTS, &read(&objects.instruments)?);
-        for program in tools::called_by_tests() {
+        for program in tools::called_in_kernels() {
             let path = find(program).with_context(|| format!("there is no {program}"))?;
             image.program(&format!("{PROGRAMS}/{program}"), &path)?;
         }

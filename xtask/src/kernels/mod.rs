@@ -27,7 +27,7 @@ use crate::{
     cargo::{KERNEL_OBJECT, Warnings, build as cargo_build, cargo},
     ebpf::Objects,
     say::step,
-    tools::{self, Use},
+    tools,
 };
 
 /// The files of tests that are run: what the object file must be like, what the verifier makes of it, what the loaded program does with
@@ -45,9 +45,9 @@ const BOOTS: &str = "x86_64";
 /// What the kernel itself says, beside it in the cache.
 const CONSOLE: &str = "console.log";
 
-/// Installs what booting takes, and what tests call in any case.
+/// Installs what booting takes.
 pub(crate) fn set_up(setup: Setup) -> Result<()> {
-    tools::ensure(setup, if ARCH == BOOTS { Use::Kernels } else { Use::Here })
+    if ARCH == BOOTS { tools::ensure_for_kernels(setup) } else { Ok(()) }
 }
 
 /// Kernels that can be booted here.
@@ -57,7 +57,7 @@ impl Kernels {
     /// Makes sure of all that it takes to boot these; the error says why that can't be.
     pub(crate) fn ready(wanted: &[Wanted], setup: Setup) -> Result<Self> {
         ensure!(ARCH == BOOTS, "their packages are for {BOOTS}, and this is {ARCH}");
-        tools::ensure(setup, Use::Kernels)?;
+        tools::ensure_for_kernels(setup)?;
         packages::fetch(wanted).map(Self)
     }
 

@@ -16,8 +16,7 @@ mod swaps;
 use anyhow::{Result, ensure};
 
 use crate::{
-    Setup, say,
-    tools::{self, Use},
+    Setup, say, tools,
     userspace::{self, Build},
 };
 use clients::Ping;
@@ -34,7 +33,7 @@ const STACK_FLOOD: u32 = 200_000;
 pub(crate) fn run(setup: Setup, keep: bool) -> Result<()> {
     let interrupted = interrupt::listen()?;
     let built = userspace::both_halves(&Build { release: false, setup })?;
-    tools::ensure(setup, Use::Here)?;
+    tools::ensure(setup)?;
     let network = Network::make(&built.icmpctl, &interrupted)?;
     let mut instruments = Instruments::load(&built.objects, None)?;
     instruments.pass_on_client(&network)?;
