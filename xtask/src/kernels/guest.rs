@@ -15,7 +15,7 @@ use rustix::{
     system::{RebootCommand, finit_module, reboot},
 };
 
-use super::{SUITES, report::Line};
+use super::{SUITES, Suite, report::Line};
 
 /// The errand of `cargo xtask` that this is.
 pub(super) const ERRAND: &str = "guest";
@@ -61,11 +61,13 @@ fn suites(report: &mut File) -> Result<()> {
     let file = File::open(&module).with_context(|| format!("opening {module}"))?;
     finit_module(&file, c"", 0).with_context(|| format!("loading {module}"))?;
     let name = fs::read_to_string(format!("/{NAME}")).context("reading which tests are wanted")?;
-    for suite in SUITES {
+    for Suite { name: suite, usual } in SUITES {
         writeln!(report, "{}", Line::Suite(suite.to_owned()))?;
         let mut command = Command::new(format!("/{TESTS}/{suite}"));
         command.args(["--include-ignored", "--show-output", "--test-threads", CPUS]);
-        if !name.is_empty() {
+        if name.is_empty() {
+            command.args(usual);
+        } else {
             command.arg(&name);
         }
         let status = command

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Run, SUITES,
+    Run, SUITES, names,
     report::{Report, Suite},
 };
 
@@ -13,7 +13,7 @@ pub(super) struct Table<'a>(pub(super) &'a [Run<'a>]);
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<28} {:>6}", "KERNEL", "BOOT")?;
-        for suite in SUITES {
+        for suite in names() {
             write!(f, "  {:<18}", suite.to_uppercase())?;
         }
         writeln!(f)?;
