@@ -46,6 +46,12 @@ impl Loaded {
         Self { program, counters: Counters::ZERO }
     }
 
+    /// How many instructions the verifier has walked before it took the program.
+    pub fn verified_instructions(&mut self) -> u32 {
+        let info = self.program.xdp().unwrap().info().unwrap();
+        info.verified_instruction_count().expect("Linux 5.16 and later say so")
+    }
+
     /// Takes a frame through it, as if it came from the loopback interface of the current network namespace.
     pub fn run(&mut self, frame: &[u8]) -> Outcome {
         self.run_with(frame, None)

@@ -4,6 +4,7 @@ mod apt;
 mod bench;
 mod cargo;
 mod ebpf;
+mod kernels;
 mod lab;
 mod lint;
 mod run;
@@ -40,8 +41,11 @@ enum Errand {
     Bench(bench::Bench),
     /// Check format, lints and documentation, with warnings denied
     Lint(Setup),
-    /// Build both halves and run every test
+    /// Build both halves and run every test, here and under other kernels
     Test(test::Test),
+    /// What runs in a kernel that `test` has booted
+    #[command(hide = true)]
+    Guest,
 }
 
 /// What every errand that may have to install something understands.
@@ -67,12 +71,14 @@ fn perform(errand: Errand) -> Result<()> {
     match errand {
         Errand::Setup(setup) => {
             toolchain::ensure(setup)?;
-            tools::ensure_for_tests(setup)
+            tools::ensure_for_tests(setup)?;
+            kernels::set_up(setup)
         }
         Errand::Build(build) => userspace::both_halves(&build).map(drop),
         Errand::Run(run) => run::run(&run),
         Errand::Bench(bench) => bench::run(&bench),
         Errand::Lint(setup) => lint::all(setup),
         Errand::Test(test) => test::all(&test),
+        Errand::Guest => kernels::guest::run(),
     }
 }

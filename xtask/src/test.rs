@@ -13,18 +13,23 @@ use clap::Args;
 use crate::{
     Setup,
     cargo::{KERNEL_OBJECT, cargo, run},
+    kernels::{self, Kernels, Wanted},
     sanitizer,
     say::step,
     tools,
-    userspace::{self, Build},
+    userspace::{self, Build, Built},
     world,
 };
 
 /// What `cargo xtask test` understands.
 #[derive(Args)]
 pub(crate) struct Test {
-    /// Run only tests whose names contain this
-    name: Option<OsString>,
+    /// Run only tests whose names contain this, and only here unless `--kernel` says otherwise
+    name: Option<String>,
+    /// Run the tests of the loaded program and of a veth pair, instead of all tests here, under these kernels of Debian's: versions
+    /// such as 6.1, or `newest`; without this option 6.1, 6.12 and the newest come after the tests here
+    #[arg(long, value_name = "VERSION,...", value_delimiter = ',')]
+    kernel: Vec<Wanted>,
     /// Try random cases ten times as often, and flood for minutes
     #[arg(long)]
     long: bool,
@@ -35,12 +40,28 @@ pub(crate) struct Test {
     arguments: Vec<OsString>,
 }
 
-/// Sets up, builds, and runs the tests.
+/// Sets up, builds, and runs the tests: those that were asked for by name or by kernel, or all, here and then under other kernels.
+pub(crate) fn all(test: &Test) -> Result<()> {
+    let built = userspace::both_halves(&Build { release: false, setup: test.setup })?;
+    let name = test.name.as_deref().unwrap_or_default();
+    if !test.kernel.is_empty() {
+        return Kernels::ready(&test.kernel, test.setup)?.test(&built.objects, name);
+    }
+    here(test, &built)?;
+    if !name.is_empty() || !test.arguments.is_empty() {
+        return Ok(());
+    }
+    match Kernels::ready(&kernels::usual(), test.setup) {
+        Ok(kernels) => kernels.test(&built.objects, name),
+        Err(reason) => skip(&format!("the tests under other kernels are skipped: {reason:#}")),
+    }
+}
+
+/// Runs tests under the kernel that runs here.
 ///
 /// Those that need root and BPF are marked `#[ignore = "needs root and BPF"]`. They run where they can, in a
 /// world of their own; elsewhere they are counted, and with `CI=true` that is a failure.
-pub(crate) fn all(test: &Test) -> Result<()> {
-    let built = userspace::both_halves(&Build { release: false, setup: test.setup })?;
+fn here(test: &Test, built: &Built) -> Result<()> {
     let privileged = privileged(test.setup)?;
 
     let mut cargo = cargo();
@@ -49,9 +70,9 @@ pub(crate) fn all(test: &Test) -> Result<()> {
         .args(&test.name)
         .arg("--")
         .env("ICMPCTL_XTASK", env::current_exe().context("asking where this program is")?)
-        .env("ICMPCTL_BIN", built.icmpctl)
-        .env("ICMPCTL_OBJECT", built.objects.icmpctl);
-    cargo.env("ICMPCTL_INSTRUMENTS", built.objects.instruments);
+        .env("ICMPCTL_BIN", &built.icmpctl)
+        .env("ICMPCTL_OBJECT", &built.objects.icmpctl)
+        .env("ICMPCTL_INSTRUMENTS", &built.objects.instruments);
     if test.long {
         cargo.env("ICMPCTL_LONG", "1");
     }

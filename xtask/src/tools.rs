@@ -29,6 +29,16 @@ const CLIENTS: [Tool; 6] = [
     ("scapy", "python3-scapy"),
 ];
 
+/// What it takes besides to boot Debian's kernels and to run tests in them.
+const EMULATOR: [Tool; 6] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("apt-get", "apt"),
+    ("dpkg-deb", "dpkg"),
+    ("strip", "binutils"),
+    ("timeout", "coreutils"),
+    ("xz", "xz-utils"),
+];
+
 /// Makes sure that every program is there that the lab calls.
 pub(crate) fn ensure(setup: Setup) -> Result<()> {
     ensure_these(setup, &TOOLS, "lab and bench")
@@ -37,6 +47,16 @@ pub(crate) fn ensure(setup: Setup) -> Result<()> {
 /// Makes sure that every program is there that the tests or the lab call.
 pub(crate) fn ensure_for_tests(setup: Setup) -> Result<()> {
     ensure_these(setup, &[&TOOLS[..], &CLIENTS].concat(), "the tests")
+}
+
+/// Makes sure that every program is there that running tests under other kernels takes; these call what the lab calls.
+pub(crate) fn ensure_for_kernels(setup: Setup) -> Result<()> {
+    ensure_these(setup, &[&TOOLS[..], &EMULATOR].concat(), "the tests under other kernels")
+}
+
+/// The programs that tests under other kernels call.
+pub(crate) fn called_in_kernels() -> impl Iterator<Item = &'static str> {
+    TOOLS.iter().map(|(program, _)| *program)
 }
 
 fn ensure_these(setup: Setup, tools: &[Tool], callers: &str) -> Result<()> {

@@ -1,0 +1,47 @@
+//! What the program costs the kernel's verifier, by policy: each is taken, with room to spare, and the figures are printed
+//! (`--show-output` shows them).
+
+use std::time::Instant;
+
+use icmp_tests::{host::tables, loaded::Loaded};
+
+/// Half of what the verifier walks before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS` in `include/linux/bpf.h`): what one kernel's
+/// verifier takes, another one's may take twice as many steps for.
+const MOST: u32 = 500_000;
+
+/// Loads the program with a policy.
+#[track_caller]
+fn is_taken(name: &str, policy: &str) {
+    let tables = tables(policy);
+    let begin = Instant::now();
+    let mut loaded = Loaded::new(&tables);
+    let time = begin.elapsed();
+    let instructions = loaded.verified_instructions();
+    println!("verifier: {name}: {instructions} instructions, {} ms", time.as_millis());
+    assert!(instructions < MOST, "{name}: {instructions} instructions");
+}
+
+/// As it is without a policy.
+#[test]
+#[ignore = "needs root and BPF"]
+fn the_program_without_rules_is_taken() {
+    is_taken("plain", "");
+}
+
+/// With all that rules can make it do.
+#[test]
+#[ignore = "needs root and BPF"]
+fn the_program_with_rules_and_limits_is_taken() {
+    let policy = "respond.next-hop = \"fib\"\n\
+                  sets.few = [\"198.51.100.0/24\", \"2001:db8:1::/48\"]\n\
+                  sets.banned = { dynamic = true }\n\
+                  acl.default = \"deny\"\n\
+                  acl.rules = \"\"\"\n\
+                  deny icmp set:banned any\n\
+                  reject icmp4 10.0.0.0 0.255.1.255 any length 100-200\n\
+                  deny icmp set:few any {echo, echo-reply} ttl 0-5\n\
+                  limit 10/s burst 20 per source, 1000/s per rule ban 10m after 30s icmp any any echo\n\
+                  limit 10/s per destination exceed pass icmp any any\n\
+                  \"\"\"\n";
+    is_taken("rules and limits", policy);
+}
