@@ -83,6 +83,8 @@ fn samples() -> Vec<Vec<u8>> {
         changed(ping4.frame(), |frame| frame[IP] = 0x44),
         changed(ping4.frame(), |frame| frame.truncate(60)),
         changed(ping6.frame(), |frame| frame[IP + 4] = 1),
+        // More than 16 bits together with the header.
+        changed(ping6.frame(), |frame| frame[IP + 4..IP + 6].fill(0xff)),
         changed(ping4.frame(), |frame| frame[IP + 10] ^= 1),
         changed(ping4.frame(), |frame| frame[ICMP4 + 20] ^= 1),
         changed(ping6.frame(), |frame| frame[ICMP6 + 20] ^= 1),
@@ -189,7 +191,7 @@ const POLICIES: &[&str] = &[
 #[test]
 #[ignore = "needs root and BPF"]
 fn c88_c94_random_frames_are_agreed_on() {
-    let cases = if seed::is_long() { 20_000 } else { 3_000 };
+    let cases = if seed::is_long() { 20_000 } else { 2_000 };
     let mut reached = BTreeSet::new();
     for text in POLICIES {
         // So many buckets that hardly ever two keys share a line and a tag, which each build hashes in its own way.
