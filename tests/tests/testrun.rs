@@ -14,7 +14,7 @@ use icmp_tests::{
         CLIENT_MAC, ICMP4, ICMP6, IP, Ping4, Ping6, SERVER_MAC, fix_header_checksum, payload, tcp4, udp4,
         udp6,
     },
-    host::{handle, handle_in, handle_routed, interface, tables},
+    host::{handle_in, handle_routed, interface, tables},
     loaded::{self, Loaded, ONE_BUFFER},
     netns::{CLIENT4, CLIENT6, Lab, SERVER_END},
     oracle::{self, outcome},
