@@ -111,6 +111,15 @@ impl Namespace {
         command
     }
 
+    /// Runs a command in it, with arguments between spaces, and returns all that it prints, whatever its exit status.
+    #[must_use]
+    pub fn says(&self, command: &str) -> String {
+        let (program, arguments) = command.split_once(' ').unwrap_or((command, ""));
+        let output = self.command(program).args(arguments.split_whitespace()).output();
+        let output = output.unwrap_or_else(|error| panic!("{command}: {error}"));
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
     /// Runs `ip` in it, with arguments between spaces.
     pub fn ip(&self, arguments: &str) -> String {
         run(Command::new("ip").args(["-n", &self.name]).args(arguments.split(' ')))

@@ -67,7 +67,7 @@ fn perform(errand: Errand) -> Result<()> {
     match errand {
         Errand::Setup(setup) => {
             toolchain::ensure(setup)?;
-            tools::ensure(setup)
+            tools::ensure_for_tests(setup)
         }
         Errand::Build(build) => userspace::both_halves(&build).map(drop),
         Errand::Run(run) => run::run(&run),

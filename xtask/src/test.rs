@@ -89,7 +89,7 @@ fn privileged(setup: Setup) -> Result<Result<()>> {
     if let Err(reason) = world::can_run_privileged() {
         return Ok(Err(reason));
     }
-    tools::ensure(setup)?;
+    tools::ensure_for_tests(setup)?;
     Ok(world::has_bpf().and_then(|()| world::enter()))
 }
 

@@ -4,8 +4,11 @@ use anyhow::{Result, bail};
 
 use crate::{Setup, apt, cargo::find};
 
-/// Each program and the Debian package that has it.
-const TOOLS: [(&str, &str); 8] = [
+/// A program and the Debian package that has it.
+type Tool = (&'static str, &'static str);
+
+/// What the lab calls, and the tests, too.
+const TOOLS: [Tool; 8] = [
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
     ("fping", "fping"),
@@ -16,26 +19,45 @@ const TOOLS: [(&str, &str); 8] = [
     ("chrt", "util-linux"),
 ];
 
-/// Makes sure that every program is there.
+/// What the tests call besides: people's own clients.
+const CLIENTS: [Tool; 6] = [
+    ("traceroute", "traceroute"),
+    ("mtr", "mtr-tiny"),
+    ("tracepath", "iputils-tracepath"),
+    ("hping3", "hping3"),
+    ("nping", "nmap"),
+    ("scapy", "python3-scapy"),
+];
+
+/// Makes sure that every program is there that the lab calls.
 pub(crate) fn ensure(setup: Setup) -> Result<()> {
-    let missing = missing(|program| find(program).is_some());
+    ensure_these(setup, &TOOLS, "lab and bench")
+}
+
+/// Makes sure that every program is there that the tests or the lab call.
+pub(crate) fn ensure_for_tests(setup: Setup) -> Result<()> {
+    ensure_these(setup, &[&TOOLS[..], &CLIENTS].concat(), "the tests")
+}
+
+fn ensure_these(setup: Setup, tools: &[Tool], callers: &str) -> Result<()> {
+    let missing = missing(tools, |program| find(program).is_some());
     if missing.is_empty() {
         return Ok(());
     }
     if setup.no_install || !apt::usable() {
         bail!(
-            "the tests and the lab need programs from these packages: {}\n\
+            "{callers} need programs from these packages: {}\n\
              Install them as root, on Debian with:\n  {}",
             missing.join(", "),
             apt::recipe(&missing)
         );
     }
-    apt::install(&missing, "programs that the tests and the lab call")
+    apt::install(&missing, &format!("programs that {callers} call"))
 }
 
 /// The packages of those programs that are not there.
-fn missing(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    TOOLS.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect()
+fn missing(tools: &[Tool], is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    tools.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect()
 }
 
 #[cfg(test)]
@@ -44,7 +66,8 @@ mod tests {
 
     #[test]
     fn missing_programs_are_named_by_their_packages() {
-        assert_eq!(missing(|program| !matches!(program, "ip" | "ping")), ["iproute2", "iputils-ping"]);
-        assert!(missing(|_| true).is_empty());
+        let others = |program: &str| !matches!(program, "ip" | "ping");
+        assert_eq!(missing(&TOOLS, others), ["iproute2", "iputils-ping"]);
+        assert!(missing(&TOOLS, |_| true).is_empty());
     }
 }

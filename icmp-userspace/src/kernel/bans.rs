@@ -143,12 +143,6 @@ pub(super) fn lines(pin: &Path) -> Result<Vec<Value>, MapError> {
     Lines::try_from(Map::Array(MapData::from_pin(pin)?))?.iter().collect()
 }
 
-/// Fills a map with what another one held.
-pub(super) fn fill(map: MapData, lines: &[Value]) -> Result<(), MapError> {
-    let mut map = Lines::try_from(Map::Array(map))?;
-    lines.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

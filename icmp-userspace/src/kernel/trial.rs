@@ -116,13 +116,10 @@ impl Trial {
 
     /// Fills its buckets as they were when it was made, and bans whom was banned then.
     pub fn restore(&self) -> Result<(), Error> {
-        let (map, bans) = (self.program.open(BUCKETS)?, self.program.open(bans::BANS)?);
-        let restore = || {
-            let mut map = Array::<_, Buckets>::try_from(Map::Array(map))?;
-            self.buckets.iter().zip(0..).try_for_each(|(line, number)| map.set(number, line, 0))?;
-            bans::fill(bans, &self.bans)
-        };
-        restore().map_err(|error: MapError| Error::Load(error.to_string()))
+        let (buckets, bans) = (self.program.open(BUCKETS)?, self.program.open(bans::BANS)?);
+        let restore =
+            bpf::fill_array(&buckets, &self.buckets).and_then(|()| bpf::fill_array(&bans, &self.bans));
+        restore.doing(|| "copying buckets and bans".to_owned())
     }
 
     /// The map of its counters.
