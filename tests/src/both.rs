@@ -4,9 +4,10 @@ use icmp_ebpf::Reason;
 use icmp_userspace::{explain::host::HostState, policy::compile::Tables};
 
 use crate::{
-    frames::ICMP4,
+    frames::{ICMP4, IP},
     host::{Outcome, handle_in, tables},
     loaded::Loaded,
+    oracle,
 };
 
 /// A policy in both builds.
@@ -60,11 +61,13 @@ impl Both {
     }
 }
 
-/// The two builds do not look at the clock at the same time: what depends on it in a timestamp reply, behind no VLAN tags, is zero.
-fn without_time(mut outcome: Outcome) -> Outcome {
+/// The two builds do not look at the clock at the same time: what depends on it in a timestamp reply is zero.
+#[must_use]
+pub fn without_time(mut outcome: Outcome) -> Outcome {
     if outcome.counted.is_some_and(|(_, reason)| reason == Reason::Timestamp) {
-        outcome.frame[ICMP4 + 2..ICMP4 + 4].fill(0);
-        outcome.frame[ICMP4 + 12..ICMP4 + 20].fill(0);
+        let message = oracle::ip_header(&outcome.frame) + ICMP4 - IP;
+        outcome.frame[message + 2..message + 4].fill(0);
+        outcome.frame[message + 12..message + 20].fill(0);
     }
     outcome
 }

@@ -1,10 +1,11 @@
 //! The harness of the tests of the whole: what they stand on, apart from what they say.
 //!
 //! `host` and `loaded` run the data path in its two builds, `both` compares them, `frames` makes frames and `oracle` says what should
-//! come of them, both with other people's encoders. `packets` makes random packets, `rules` random policies, and walks
-//! their rules. `netns` makes networks, `port` sends raw frames in them, `ping` real pings, `flood` as many as the kernel can make,
-//! `scapy` what scapy makes of either, and `icmpctl` runs the real binary there. `conformance` lists what has to be done, and finds
-//! the tests that show it.
+//! come of them, both with other people's encoders. `sketch` makes random frames of all sorts, `packets` random packets that rules are
+//! about, `rules` random policies, and walks their rules; `seed` lets random tests be repeated. `netns` makes networks, `port` sends
+//! raw frames in them, `ping` real pings, `flood` as many as the kernel can make, `scapy` what scapy makes of either, and `icmpctl`
+//! runs the real binary there. `parity` lists in what a host with the program may differ from one without; `conformance` lists what
+//! has to be done, and finds the tests that show it.
 //! Tests that need a kernel are marked `#[ignore = "needs root and BPF"]`.
 
 pub mod both;

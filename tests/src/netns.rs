@@ -266,6 +266,14 @@ impl Lab {
         lab
     }
 
+    /// Frames that the veth pair has dropped: on the way to the server, and back.
+    #[must_use]
+    pub fn dropped(&self) -> [u64; 2] {
+        let text = self.server.ip(&format!("-s -j link show dev {SERVER_END}"));
+        let links: Value = serde_json::from_str(&text).unwrap();
+        ["rx", "tx"].map(|way| links[0]["stats64"][way]["dropped"].as_u64().unwrap())
+    }
+
     /// Writes a policy file.
     #[must_use]
     pub fn policy(&self, text: &str) -> PathBuf {

@@ -103,7 +103,8 @@ pub fn counted(frame: &[u8]) -> Option<Option<Family>> {
 }
 
 /// Where the IP header begins, behind any number of VLAN tags.
-fn ip_header(frame: &[u8]) -> usize {
+#[must_use]
+pub fn ip_header(frame: &[u8]) -> usize {
     let mut at = 14;
     while matches!(frame[at - 2..at], [0x81, 0x00] | [0x88, 0xa8]) {
         at += 4;

@@ -34,7 +34,8 @@ pub struct Difference {
 pub const DIFFERENCES: &[Difference] = &[
     Difference {
         name: "vlan",
-        what: "An echo request behind VLAN tags is answered behind the same tags; the stack takes no tagged frame without a VLAN interface.",
+        what: "An echo request behind VLAN tags is answered behind the same tags; the stack takes no tagged frame without a VLAN \
+               interface.",
         why: "XDP sees frames before VLAN interfaces do, and served addresses are served on every VLAN.",
         settle: settle_tags,
     },
@@ -54,7 +55,8 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "identification",
-        what: "A reply over IPv4 has the identification, the Don't Fragment bit and the reserved bit of its request; the stack's has its own.",
+        what: "A reply over IPv4 has the identification, the Don't Fragment bit and the reserved bit of its request; the stack's has \
+               its own.",
         why: "RFC 6864: what is unique for a pair of addresses is so for the reversed pair, and nothing has to be counted.",
         settle: |exchange| {
             for reply in exchange.replies() {
@@ -64,7 +66,8 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "flow-label",
-        what: "A reply over IPv6 has its request's flow label; the stack's has one of its own, or with net.ipv6.flowlabel_reflect the request's.",
+        what: "A reply over IPv6 has its request's flow label; the stack's has one of its own, or with net.ipv6.flowlabel_reflect the \
+               request's.",
         why: "RFC 6437 leaves it to the host; a request and its reply stay one flow for whoever spreads load by it.",
         settle: |exchange| {
             for reply in exchange.replies().filter(|reply| is_echo_reply6(reply)) {

@@ -483,7 +483,7 @@ fn protocol() -> impl Strategy<Value = u8> {
 
 /// What is added to a length: a little, or anything.
 fn length() -> impl Strategy<Value = i16> {
-    prop_oneof![3 => -70_i16..10, 1 => any::<i16>()]
+    prop_oneof![2 => -70_i16..10, 1 => -20_i16..0, 1 => any::<i16>()]
 }
 
 fn options() -> impl Strategy<Value = Vec<u8>> {

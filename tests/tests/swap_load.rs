@@ -17,7 +17,7 @@ use icmp_tests::{
     frames::{CLIENT4, CLIENT6, Ping4, Ping6, SERVER4, SERVER6},
     host::tables,
     icmpctl,
-    netns::{CLIENT_END, Lab, SERVER_END, run},
+    netns::{CLIENT_END, Lab, SERVER_END},
     oracle,
     port::Port,
 };
@@ -25,7 +25,6 @@ use icmp_userspace::kernel::{
     bpf::XdpLink,
     load::{KEPT, Program},
 };
-use serde_json::Value;
 
 /// The addresses that the first and the second policy answer for, and the TTLs of their replies.
 const FIRST: ([u8; 4], [u8; 16], u8) = (SERVER4, SERVER6, 100);
@@ -135,13 +134,6 @@ fn is_chatter(frame: &[u8]) -> bool {
     }
 }
 
-/// Frames that the veth pair dropped: on the way to the server, and back.
-fn dropped(lab: &Lab) -> [u64; 2] {
-    let text = run(lab.server.command("ip").args(["-s", "-j", "link", "show", "dev", SERVER_END]));
-    let links: Value = serde_json::from_str(&text).unwrap();
-    ["rx", "tx"].map(|way| links[0]["stats64"][way]["dropped"].as_u64().unwrap())
-}
-
 /// What the program has done with echo requests of both families: how many it answered, how many it denied.
 fn counted(lab: &Lab) -> [u64; 2] {
     ["echo", "denied"].map(|reason| ["ipv4", "ipv6"].map(|family| lab.counted(family, reason)).iter().sum())
@@ -152,7 +144,7 @@ fn account(lab: &Lab, swaps: impl FnOnce()) {
     let traffic = Traffic::new();
     let (mut sender, mut receiver) =
         (Port::open(&lab.client, CLIENT_END), Port::open(&lab.client, CLIENT_END));
-    let (dropped_before, counted_before) = (dropped(lab), counted(lab));
+    let (dropped_before, counted_before) = (lab.dropped(), counted(lab));
     let (swapped, settled) = (AtomicBool::new(false), AtomicBool::new(false));
     let (sent, received) = thread::scope(|scope| {
         let sending = scope.spawn(|| traffic.send(&mut sender, &swapped));
@@ -166,7 +158,7 @@ fn account(lab: &Lab, swaps: impl FnOnce()) {
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         (sent.unwrap(), received.unwrap())
     });
-    let (dropped, counted) = (dropped(lab), counted(lab));
+    let (dropped, counted) = (lab.dropped(), counted(lab));
     let [answered, denied] = [0, 1].map(|at| counted[at] - counted_before[at]);
     let [lost_requests, lost_replies] = [0, 1].map(|at| dropped[at] - dropped_before[at]);
     println!(

@@ -9,7 +9,7 @@ use etherparse::Ipv4Header;
 use icmp_common::Family::{Ipv4, Ipv6};
 use icmp_ebpf::{Reason, Verdict};
 use icmp_tests::{
-    both::Both,
+    both::{Both, without_time},
     frames::{
         CLIENT_MAC, ICMP4, ICMP6, IP, Ping4, Ping6, SERVER_MAC, fix_header_checksum, payload, tcp4, udp4,
         udp6,
@@ -83,6 +83,8 @@ fn samples() -> Vec<Vec<u8>> {
         changed(ping4.frame(), |frame| frame[IP] = 0x44),
         changed(ping4.frame(), |frame| frame.truncate(60)),
         changed(ping6.frame(), |frame| frame[IP + 4] = 1),
+        // More than 16 bits together with the header.
+        changed(ping6.frame(), |frame| frame[IP + 4..IP + 6].fill(0xff)),
         changed(ping4.frame(), |frame| frame[IP + 10] ^= 1),
         changed(ping4.frame(), |frame| frame[ICMP4 + 20] ^= 1),
         changed(ping6.frame(), |frame| frame[ICMP6 + 20] ^= 1),
@@ -148,6 +150,11 @@ fn every_reason_is_reached_and_agreed_on() {
     assert_eq!(reached, Reason::ALL.iter().copied().collect());
 }
 
+/// A policy that answers all that can be answered.
+const EVERYTHING_ON: &str = "acl.errors = { per-source = \"1000000/s\", total = \"1000000/s\" }\n[respond]\n\
+                             to = [\"own\", \"198.51.100.0/24\", \"2001:db8:9::/48\"]\ntimestamp = true\ntraceroute = true\n\
+                             probe = [\"0.0.0.0/0\", \"2001:db8::2\"]";
+
 /// Policies that random frames are taken through, one after the other as long as their buckets and counters are concerned. No token
 /// comes back while a test runs, and errors are as good as not limited.
 const POLICIES: &[&str] = &[
@@ -166,6 +173,7 @@ const POLICIES: &[&str] = &[
      deny icmp set:few any echo length 100-200\ndeny icmp any any ttl 0-1\nreject with net-prohibited icmp4 any any dscp 46\n\
      deny icmp4 192.0.2.0 0.0.1.255 any echo 1-255 monitor\ndeny icmp any any redirect log 1/2\n\
      reject icmp set:few host 192.0.2.11\npermit icmp any any echo\ndeny icmp6 any any 100-255 force\n\"\"\"",
+    EVERYTHING_ON,
     // Limits, by all that there is to count by.
     "acl.rules = \"limit 1/h burst 3 per source icmp any any\"",
     "acl.rules = \"\"\"\nlimit 1/h burst 5 per source/24 icmp4 any any\nlimit 1/h burst 4 per source/48 icmp6 any any\n\"\"\"",
@@ -183,11 +191,12 @@ const POLICIES: &[&str] = &[
 #[test]
 #[ignore = "needs root and BPF"]
 fn c88_c94_random_frames_are_agreed_on() {
-    let cases = if seed::is_long() { 20_000 } else { 3_000 };
+    let cases = if seed::is_long() { 20_000 } else { 2_000 };
     let mut reached = BTreeSet::new();
     for text in POLICIES {
         // So many buckets that hardly ever two keys share a line and a tag, which each build hashes in its own way.
-        let policy = file::parse(&format!("limits.buckets = 16777216\n{text}")).unwrap();
+        let policy = file::parse(&format!("limits.buckets = 16777216\n{text}"));
+        let policy = policy.unwrap_or_else(|errors| panic!("{errors:?} in\n{text}"));
         let slots = Slots::assign(&policy, &Slots::default()).unwrap();
         let mut tables = Tables::compile(&policy, &interface(), &slots).unwrap();
         let loaded = Loaded::new(&tables);
@@ -197,10 +206,13 @@ fn c88_c94_random_frames_are_agreed_on() {
         let outcome = seed::runner(cases).run(&strategy, |mut frame| {
             frame.resize(frame.len().max(loaded::SHORTEST), 0);
             let (state, loaded, reached) = &mut *both.borrow_mut();
-            let host = handle_in(state, &frame);
-            prop_assert_eq!(loaded.run(&frame), host.clone());
+            let host = without_time(handle_in(state, &frame));
+            prop_assert_eq!(without_time(loaded.run(&frame)), host.clone());
             if let Some(family) = oracle::counted(&frame) {
-                prop_assert_eq!(host.counted.map(|(family, _)| family), family);
+                // Probes of traceroutes are not ICMP.
+                let probes = [Reason::Traceroute, Reason::TracerouteOverLimit];
+                let counted = host.counted.filter(|(_, reason)| !probes.contains(reason));
+                prop_assert_eq!(counted.map(|(family, _)| family), family);
             }
             reached.extend(host.counted.map(|(_, reason)| reason));
             Ok(())
@@ -214,10 +226,20 @@ fn c88_c94_random_frames_are_agreed_on() {
             assert!(host > 0 || !rule.starts_with("over rate 0"), "nothing is ever {rule}");
         }
     }
-    // Nobody rejects more than may be, and no test run takes a frame that is long enough.
-    let never = [Reason::RejectOverLimit, Reason::TooLong];
+    // What takes a frame that is just right, very long, or one too many.
+    let never = [
+        Reason::RejectOverLimit,
+        Reason::TracerouteOverLimit,
+        Reason::TooLong,
+        Reason::Traceroute,
+        Reason::Probe,
+        Reason::ProbeNotAllowed,
+        Reason::OtherProbe,
+        Reason::TooShort,
+        Reason::Timestamp,
+    ];
     let all: BTreeSet<_> = Reason::ALL.iter().copied().filter(|reason| !never.contains(reason)).collect();
-    assert_eq!(reached, all);
+    assert!(reached.is_superset(&all), "{reached:?}");
 }
 
 /// Messages of every length: each way through the sum of a message, whole blocks and every tail, odd and even.

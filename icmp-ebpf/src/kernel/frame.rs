@@ -36,12 +36,12 @@ impl PacketFrame {
 
     /// Whether the first buffer has `length` bytes from `at` on.
     ///
-    /// Lengths in headers are 16 bits wide. The compiler knows that they are after a change of byte order, too; the verifiers
-    /// of Linux 6.1 and 6.12 take the outcome of one for any number, so the upper bits are cleared where the compiler does not
-    /// see that they are.
+    /// Lengths in headers are 16 bits wide; with an IPv6 header's own length, one bit more. The compiler knows that they are after a
+    /// change of byte order, too; the verifiers of Linux 6.1 and 6.12 take the outcome of one for any number, so the upper bits are
+    /// cleared where the compiler does not see that they are.
     #[inline(always)]
     fn first_holds(&self, at: usize, length: usize) -> bool {
-        hidden(self.data + at + (hidden(length) & 0xffff)) <= self.data_end
+        hidden(self.data + at + (hidden(length) & 0x1_ffff)) <= self.data_end
     }
 
     /// The length of all buffers together.
