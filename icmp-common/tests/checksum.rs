@@ -37,9 +37,9 @@ proptest! {
     }
 }
 
-/// C3, C53: every checksum that a message can have, and every change of a word that an answer makes.
+/// Every checksum that a message can have, and every change of a word that an answer makes.
 #[test]
-fn an_update_is_a_full_computation() {
+fn c03_c53_an_update_is_a_full_computation() {
     for (old, new) in [(0x0800_u16, 0x0000_u16), (0x8000, 0x8100), (0x4001, 0x0101), (0xffff, 0x0001)] {
         for word in 0..=u16::MAX {
             let message = |first: u16| [first.to_be_bytes(), word.to_be_bytes(), [0x12, 0x34]].concat();

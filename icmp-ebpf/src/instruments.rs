@@ -148,13 +148,13 @@ struct Bytes<const N: usize>([u8; N]);
 unsafe impl<const N: usize> Wire for Bytes<N> {}
 
 /// Passes everything. XDP_TX on one end of a veth pair reaches the other end only if that has a program, too.
-#[xdp]
+#[xdp(frags)]
 fn pass(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
 /// The least that a program which answers has to do, and so the measure for one: exchanges the MAC addresses.
-#[xdp]
+#[xdp(frags)]
 fn mac_swap(context: XdpContext) -> u32 {
     let mut frame = PacketFrame::new(context.ctx);
     let Some(macs) = frame.write::<Macs>(0) else { return xdp_action::XDP_ABORTED };
@@ -168,7 +168,7 @@ fn mac_swap(context: XdpContext) -> u32 {
 }
 
 /// Makes the frame the request again that the last round turned into a reply, and calls the program under test.
-#[xdp]
+#[xdp(frags)]
 fn enter(context: XdpContext) -> u32 {
     if write_request(context.ctx).is_some() {
         // SAFETY: nothing here waits to be dropped.
@@ -179,7 +179,7 @@ fn enter(context: XdpContext) -> u32 {
 
 /// Sends a request out of the interface that the test run names. Frames come back from their journey as replies
 /// and are used again as they are, so that this has to write the request anew as well. What is not due is dropped.
-#[xdp]
+#[xdp(frags)]
 fn generate(context: XdpContext) -> u32 {
     let gap = GAP.load();
     if gap != 0 {
@@ -201,7 +201,7 @@ fn generate(context: XdpContext) -> u32 {
 }
 
 /// Counts echo replies to the flood, by their identifier and sequence number, and drops them; passes everything else.
-#[xdp]
+#[xdp(frags)]
 fn sink(context: XdpContext) -> u32 {
     let Some(family) = echo_reply(&PacketFrame::new(context.ctx)) else { return xdp_action::XDP_PASS };
     if let Some(count) = REPLIES.get_ptr_mut(family as u32) {
@@ -214,7 +214,7 @@ fn sink(context: XdpContext) -> u32 {
 /// Takes echo requests from a real client, as long as those of the flood and with the same data behind what the template covers, for
 /// [`generate`] to send; passes everything else. A client that sent them itself would stop the flood for a moment, or the server,
 /// depending on whose core it runs on.
-#[xdp]
+#[xdp(frags)]
 fn hold(context: XdpContext) -> u32 {
     match take(context.ctx) {
         Some(()) => xdp_action::XDP_DROP,

@@ -11,7 +11,7 @@ use icmp_ebpf::{
 
 /// Entry of the XDP program. Inlined into the function that the macro makes of it: a call costs as much as half of the
 /// packet's way.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 fn icmpctl(context: XdpContext) -> u32 {
     let mut frame = PacketFrame::new(context.ctx);

@@ -1,7 +1,8 @@
 //! Frames, made by etherparse.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
-use proptest::prelude::*;
 
 /// The MAC address of the interface that tables are compiled for.
 pub const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -16,6 +17,16 @@ pub const SERVER6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0
 /// As above.
 pub const CLIENT6: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
 
+/// The server's other addresses: of the same interface, and of another one.
+pub const SERVER4_TOO: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 11);
+/// As above.
+pub const SERVER6_TOO: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x11);
+/// As above.
+pub const ELSEWHERE4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+/// As above.
+pub const ELSEWHERE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 7);
+/// The link-local address of [`SERVER_MAC`].
+pub const SERVER_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 1);
 /// Where the IP header begins in a frame without VLAN tags.
 pub const IP: usize = 14;
 /// Where the ICMP message begins in such a frame, behind a plain IPv4 header.
@@ -165,35 +176,4 @@ pub fn tagged(mut frame: Vec<u8>, tags: &[(u16, u16)]) -> Vec<u8> {
 pub fn fix_header_checksum(frame: &mut [u8], ip: usize) {
     let (header, _) = Ipv4Header::from_slice(&frame[ip..]).unwrap();
     frame[ip + 10..ip + 12].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
-}
-
-/// Frames that begin like a ping more often than not: some bytes changed, cut or lengthened. Half of the IPv4
-/// headers among them get a right checksum, without which few would come far.
-pub fn any_frame() -> impl Strategy<Value = Vec<u8>> {
-    let ping = (0..4_usize, 0..3_usize, 0..80_usize).prop_map(|(kind, tags, length)| {
-        let tags = [(0x88a8, 0xa005), (0x8100, 0x2007)][..tags.min(2)].to_vec();
-        let payload = payload(length);
-        match kind {
-            0 | 1 => Ping4 { tags, payload, ..Ping4::default() }.frame(),
-            2 => Ping6 { tags, payload, ..Ping6::default() }.frame(),
-            _ => tagged(udp4(), &tags),
-        }
-    });
-    let base = prop_oneof![9 => ping, 1 => Just(Vec::new())];
-    let changes = prop::collection::vec((0_usize..90, any::<u8>()), 0..4);
-    let keep = prop_oneof![3 => Just(usize::MAX), 1 => 0_usize..150];
-    let end = prop::collection::vec(any::<u8>(), 0..40);
-    (base, changes, any::<bool>(), keep, end).prop_map(|(mut frame, changes, fix, keep, end)| {
-        for (at, byte) in changes {
-            if let Some(place) = frame.get_mut(at) {
-                *place = byte;
-            }
-        }
-        if fix && frame.get(IP - 2..IP) == Some(&[0x08, 0x00]) && frame[IP] == 0x45 {
-            fix_header_checksum(&mut frame, IP);
-        }
-        frame.truncate(keep);
-        frame.extend(end);
-        frame
-    })
 }

@@ -2,7 +2,8 @@
 
 use std::{
     env, fmt, fs,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{self, BufRead as _, BufReader, Read as _},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::{Arc, Mutex},
@@ -103,7 +104,40 @@ impl Finished {
     }
 }
 
+/// Makes bpf(2) fail with an error in a command, as ENOSYS in a kernel built without it.
+pub fn without_bpf(command: &mut Command, error: i32) -> &mut Command {
+    let filter = move || {
+        let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+        let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        let end = libc::BPF_RET | libc::BPF_K;
+        let step = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+        // The system call's number is the first word of `struct seccomp_data`.
+        let mut steps = [
+            step(load, 0, 0),
+            step(equal, 1, libc::SYS_bpf as u32),
+            step(end, 0, libc::SECCOMP_RET_ERRNO | error as u32),
+            step(end, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+        // SAFETY: the program and its steps outlive the call.
+        let outcome =
+            unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: between fork and exec it makes one system call and allocates nothing.
+    unsafe { command.pre_exec(filter) }
+}
+
 impl Lab {
+    /// A copy of the binary where everybody may run it.
+    #[must_use]
+    pub fn binary_for_everybody(&self) -> PathBuf {
+        fs::set_permissions(self.files.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let copy = self.files.path().join("icmpctl");
+        fs::copy(binary(), &copy).unwrap();
+        copy
+    }
+
     /// A lab with a policy attached in a mode.
     ///
     /// # Panics

@@ -3,10 +3,12 @@
 //! `host` and `loaded` run the data path in its two builds, `both` compares them, `frames` makes frames and `oracle` says what should
 //! come of them, both with other people's encoders. `packets` makes random packets, `rules` random policies, and walks
 //! their rules. `netns` makes networks, `port` sends raw frames in them, `ping` real pings, `flood` as many as the kernel can make,
-//! `scapy` what scapy makes of either, and `icmpctl` runs the real binary there.
+//! `scapy` what scapy makes of either, and `icmpctl` runs the real binary there. `conformance` lists what has to be done, and finds
+//! the tests that show it.
 //! Tests that need a kernel are marked `#[ignore = "needs root and BPF"]`.
 
 pub mod both;
+pub mod conformance;
 pub mod flood;
 pub mod frames;
 pub mod host;
@@ -15,7 +17,10 @@ pub mod loaded;
 pub mod netns;
 pub mod oracle;
 pub mod packets;
+pub mod parity;
 pub mod ping;
 pub mod port;
 pub mod rules;
 pub mod scapy;
+pub mod seed;
+pub mod sketch;

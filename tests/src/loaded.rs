@@ -18,9 +18,9 @@ use crate::{host::Outcome, icmpctl, netns::Bpffs};
 
 /// Shortest frame that a test run takes: an Ethernet header (`bpf_test_init` in `net/bpf/test_run.c`).
 pub const SHORTEST: usize = 14;
-/// Longest frame that a test run takes for a program without multi-buffer support: what is left of a page
-/// behind headroom (256 bytes) and tailroom (320).
-pub const LONGEST: usize = 4096 - 256 - 320;
+/// Longest frame that a test run puts into one buffer, as drivers do: what is left of a page behind headroom (256 bytes) and
+/// tailroom (320). What is longer lies in several.
+pub const ONE_BUFFER: usize = 4096 - 256 - 320;
 
 /// A program in the kernel.
 pub struct Loaded {

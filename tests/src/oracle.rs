@@ -2,8 +2,8 @@
 //! reads replies as their receiver would.
 
 use etherparse::{
-    IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpDscp, IpHeaders, IpNumber, Ipv4Header, Ipv6Header,
-    PacketBuilder,
+    IcmpEchoHeader, Icmpv4Type, Icmpv6Type, IpDscp, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, NetSlice,
+    PacketBuilder, SlicedPacket,
 };
 use icmp_common::Family;
 use icmp_ebpf::{Reason, Verdict};
@@ -78,6 +78,28 @@ pub fn error6(frame: &[u8], code: u8, source: [u8; 16], hop_limit: u8) -> Vec<u8
         .write(&mut packet, &frame[ip..ip + quoted])
         .unwrap();
     [&frame[6..12], &frame[0..6], &frame[12..ip], &packet].concat()
+}
+
+/// Under which family a frame has to be counted, or that it must not be, if etherparse finds nothing wrong with it.
+#[must_use]
+pub fn counted(frame: &[u8]) -> Option<Option<Family>> {
+    let packet = SlicedPacket::from_ethernet(frame).ok()?;
+    // Of the EtherTypes that etherparse takes for a tag's, 0x9100 is in no standard.
+    let tags = packet.vlan_ids().len();
+    if tags > 2 || ip_header(frame) != 14 + 4 * tags {
+        return Some(None);
+    }
+    let is = |condition: bool, family| condition.then_some(family);
+    match packet.net? {
+        NetSlice::Ipv4(ip) => Some(is(ip.header().protocol() == IpNumber::ICMP, Family::Ipv4)),
+        NetSlice::Ipv6(ip) => match ip.header().next_header() {
+            IpNumber::IPV6_ICMP => Some(Some(Family::Ipv6)),
+            // Extension headers are looked behind, but not without end.
+            _ if ip.extensions().is_empty() => Some(None),
+            _ => None,
+        },
+        NetSlice::Arp(_) => Some(None),
+    }
 }
 
 /// Where the IP header begins, behind any number of VLAN tags.

@@ -32,6 +32,10 @@ pub struct Packet {
     pub dscp: u8,
     /// Number of the outer VLAN tag.
     pub vlan: Option<u16>,
+    /// Whether it is an error that quotes a packet which its receiver has not sent, or no whole header of one.
+    pub quotes_others: bool,
+    /// The MTU that it tells.
+    pub quoted_mtu: Option<u16>,
     /// The whole frame.
     pub frame: Vec<u8>,
 }
@@ -121,17 +125,39 @@ struct Parts {
     ttl: u8,
     tos: (u8, u8),
     tags: Vec<(u16, u16)>,
+    /// What follows the first four bytes of the message.
+    rest: [u8; 4],
     data: usize,
+    /// Whether the data begins with the header of a packet from the destination.
+    quotes: bool,
 }
 
 fn parts(family: Family) -> impl Strategy<Value = Parts> {
     let length = prop_oneof![3 => 0..64_usize, 1 => 64..1400_usize];
-    (shape(), icmp_type(family), code(), ttl(), tos(), tags(), length).prop_map(
-        |(shape, icmp_type, code, ttl, tos, tags, data)| {
+    let rest = prop_oneof![
+        2 => Just([0x12, 0x34, 0, 7]),
+        // An MTU.
+        2 => prop::sample::select(vec![0_u32, 67, 68, 576, 1279, 1280, 1500, 65_535, 65_536]).prop_map(u32::to_be_bytes),
+        1 => any::<[u8; 4]>(),
+    ];
+    (shape(), icmp_type(family), code(), ttl(), tos(), tags(), (rest, length, any::<bool>())).prop_map(
+        |(shape, icmp_type, code, ttl, tos, tags, (rest, data, quotes))| {
             let message = [icmp_type, code];
-            Parts { shape, message, ttl, tos, tags, data }
+            Parts { shape, message, ttl, tos, tags, rest, data, quotes }
         },
     )
+}
+
+/// The data of a message to an address, and whether it quotes others, if it quotes anything: a header of `header` bytes, in which
+/// the source stands at `source`.
+fn data(parts: &Parts, header: usize, source: usize, destination: &[u8]) -> (Vec<u8>, bool) {
+    let mut data = payload(parts.data);
+    let place = source..source + destination.len();
+    if let Some(quoted) = data.get_mut(place.clone()).filter(|_| parts.quotes) {
+        quoted.copy_from_slice(destination);
+    }
+    let is_own = data.len() >= header && data[place] == *destination;
+    (data, !is_own)
 }
 
 /// Any packet.
@@ -161,13 +187,17 @@ fn packet4(parts: Parts, source: Ipv4Addr, destination: Ipv4Addr) -> Packet {
         Shape::LaterFragment => header.fragment_offset = IpFragOffset::try_new(185).unwrap(),
     }
     let [icmp_type, code] = parts.message;
+    let (data, others) = data(&parts, 20, 12, &destination.octets());
+    let quotes = matches!(icmp_type, 3 | 4 | 5 | 11 | 12) && !matches!(parts.shape, Shape::LaterFragment);
+    let mtu = (quotes && parts.message == [3, 4]).then(|| u16::from_be_bytes([parts.rest[2], parts.rest[3]]));
     let mut frame = Vec::new();
     PacketBuilder::ethernet2(CLIENT_MAC, SERVER_MAC)
         .ip(IpHeaders::Ipv4(header, Default::default()))
-        .icmpv4_raw(icmp_type, code, [0x12, 0x34, 0, 7])
-        .write(&mut frame, &payload(parts.data))
+        .icmpv4_raw(icmp_type, code, parts.rest)
+        .write(&mut frame, &data)
         .unwrap();
-    finished(parts, Family::Ipv4, source.into(), destination.into(), frame)
+    let packet = finished(parts, Family::Ipv4, source.into(), destination.into(), frame);
+    Packet { quotes_others: quotes && others, quoted_mtu: mtu, ..packet }
 }
 
 fn packet6(parts: Parts, source: Ipv6Addr, destination: Ipv6Addr) -> Packet {
@@ -196,13 +226,19 @@ fn packet6(parts: Parts, source: Ipv6Addr, destination: Ipv6Addr) -> Packet {
         Shape::LaterFragment => extensions.fragment = fragment(181, false),
     }
     let [icmp_type, code] = parts.message;
+    let (data, others) = data(&parts, 40, 8, &destination.octets());
+    // Behind extension headers no quote is looked for.
+    let quotes = icmp_type < 128 && matches!(parts.shape, Shape::Plain);
+    let mtu = u32::from_be_bytes(parts.rest).try_into().unwrap_or(u16::MAX);
+    let mtu = (quotes && icmp_type == 2).then_some(mtu);
     let mut frame = Vec::new();
     PacketBuilder::ethernet2(CLIENT_MAC, SERVER_MAC)
         .ip(IpHeaders::Ipv6(header, extensions))
-        .icmpv6_raw(icmp_type, code, [0x12, 0x34, 0, 7])
-        .write(&mut frame, &payload(parts.data))
+        .icmpv6_raw(icmp_type, code, parts.rest)
+        .write(&mut frame, &data)
         .unwrap();
-    finished(parts, Family::Ipv6, source.into(), destination.into(), frame)
+    let packet = finished(parts, Family::Ipv6, source.into(), destination.into(), frame);
+    Packet { quotes_others: quotes && others, quoted_mtu: mtu, ..packet }
 }
 
 fn finished(parts: Parts, family: Family, source: IpAddr, destination: IpAddr, frame: Vec<u8>) -> Packet {
@@ -216,6 +252,8 @@ fn finished(parts: Parts, family: Family, source: IpAddr, destination: IpAddr, f
         ttl: parts.ttl,
         dscp: parts.tos.0,
         vlan: parts.tags.first().map(|(_, control)| control & 0xfff),
+        quotes_others: false,
+        quoted_mtu: None,
         frame: tagged(frame, &parts.tags),
     }
 }

@@ -79,7 +79,7 @@ pub fn decide<'a>(policy: &'a Policy, packet: &Packet, is_in: impl Fn(&str, IpAd
 }
 
 fn matches(policy: &Policy, rule: &Rule, packet: &Packet, is_in: &impl Fn(&str, IpAddr) -> bool) -> bool {
-    let Options { length, ttl, dscp, vlan, .. } = rule.options;
+    let Options { length, ttl, dscp, vlan, quoted_mismatch, quoted_mtu, .. } = rule.options;
     let address = |address: &Address, of_packet: IpAddr| match address {
         Address::Any => true,
         Address::Prefix(prefix) => prefix.contains(Prefix::host(of_packet)),
@@ -111,6 +111,9 @@ fn matches(policy: &Policy, rule: &Rule, packet: &Packet, is_in: &impl Fn(&str, 
         && ttl.is_none_or(|[least, most]| (least..=most).contains(&packet.ttl))
         && dscp.is_none_or(|dscp| dscp == packet.dscp)
         && vlan.is_none_or(|vlan| packet.vlan == Some(vlan))
+        && (!quoted_mismatch || packet.quotes_others)
+        && quoted_mtu
+            .is_none_or(|[least, most]| packet.quoted_mtu.is_some_and(|mtu| (least..=most).contains(&mtu)))
 }
 
 /// Whether a rule acts on the packet, or the guard keeps the packet from it.
@@ -289,6 +292,16 @@ fn without_repetitions(options: Vec<String>) -> String {
     kept.join(" ")
 }
 
+/// Types and conditions of rules about what messages quote.
+const QUOTED: [&str; 6] = [
+    "{unreachable, time-exceeded} quoted-source mismatch force",
+    "packet-too-big quoted-source mismatch quoted-mtu 0-1279 force",
+    "packet-too-big quoted-mtu 0-67 force",
+    "packet-too-big quoted-mtu 1280-65534",
+    "parameter-problem quoted-source mismatch length 20-100",
+    "unreachable quoted-source mismatch monitor",
+];
+
 /// One rule of any sort.
 fn rule() -> impl Strategy<Value = String> {
     let scope = select(vec![Scope::Both, Scope::One(Family::Ipv4), Scope::One(Family::Ipv6)]);
@@ -298,9 +311,13 @@ fn rule() -> impl Strategy<Value = String> {
             Scope::One(Family::Ipv4) => "icmp4",
             Scope::One(Family::Ipv6) => "icmp6",
         };
-        (action(), address(scope), address(scope), kinds(scope), options()).prop_map(
-            move |(action, source, destination, kinds, options)| {
-                format!("{action} {protocol} {source} {destination} {kinds} {options}")
+        let conditions = prop_oneof![
+            9 => (kinds(scope), options()).prop_map(|(kinds, options)| format!("{kinds} {options}")),
+            1 => select(QUOTED.to_vec()).prop_map(str::to_owned),
+        ];
+        (action(), address(scope), address(scope), conditions).prop_map(
+            move |(action, source, destination, conditions)| {
+                format!("{action} {protocol} {source} {destination} {conditions}")
             },
         )
     })

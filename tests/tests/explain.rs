@@ -105,7 +105,7 @@ fn an_answer_is_decoded() {
 
 /// C36, C62: type and code of the error, and what it quotes.
 #[test]
-fn a_rejection_and_what_it_quotes_are_decoded() {
+fn c36_c62_a_rejection_and_what_it_quotes_are_decoded() {
     let (_directory, policy) = directory(POLICY);
     let text = explain(&policy, "--from 192.0.2.66 --to 192.0.2.1 timestamp-request").ok();
     for (name, rest) in [
@@ -129,7 +129,7 @@ fn a_rejection_and_what_it_quotes_are_decoded() {
 
 /// C67, C69: what the guard keeps, and what is left to the default.
 #[test]
-fn guard_and_default_are_named() {
+fn c67_guard_and_default_are_named() {
     let (_directory, policy) = directory(POLICY);
     let told = json(&policy, "--from fe80::7 --to fe80::1 nd-neighbor-solicit");
     assert_eq!((&told["packet"]["ttl"], &told["rule"]["text"]), (&255.into(), &"guard".into()));
@@ -432,7 +432,7 @@ fn a_program_that_differs_is_told() {
 /// C22: with `next-hop = "fib"` the kernel's own routing table is asked, for the interface that the packet comes to.
 #[test]
 #[ignore = "needs root and BPF"]
-fn the_routing_table_is_asked() {
+fn c22_the_routing_table_is_asked() {
     for mode in ["native", "generic"] {
         let lab = Lab::native();
         let path = lab.policy("respond.next-hop = \"fib\"");

@@ -292,7 +292,7 @@ fn c75_c76_both_builds_agree() {
 }
 
 /// C75, C76 and the kernel: asked the same by the same client, the stack, where it answers such requests, and the program say
-/// the same, byte for byte but for IPv4's identification.
+/// the same, byte for byte but for IPv4's identification and IPv6's flow label.
 #[test]
 #[ignore = "needs root and BPF"]
 fn c75_c76_the_kernel_says_the_same() {
@@ -311,9 +311,15 @@ fn c75_c76_the_kernel_says_the_same() {
                 let request = request(family, &objects(lab)[place]);
                 let mut reply = exchange(lab, family, &request).expect("no reply");
                 reply.resize(reply.len().max(60), 0);
-                if family == Ipv4 {
-                    reply[IP + 4..IP + 8].fill(0);
-                    reply[IP + 10..IP + 12].fill(0);
+                match family {
+                    Ipv4 => {
+                        reply[IP + 4..IP + 8].fill(0);
+                        reply[IP + 10..IP + 12].fill(0);
+                    }
+                    Ipv6 => {
+                        reply[IP + 1] &= 0xf0;
+                        reply[IP + 2..IP + 4].fill(0);
+                    }
                 }
                 reply
             });

@@ -12,7 +12,7 @@ use icmp_tests::{
         payload,
     },
     host::{Outcome, handle_in, handle_routed, interface, tables},
-    loaded::{LONGEST, Loaded},
+    loaded::{Loaded, ONE_BUFFER},
     oracle::{self, error4, error6},
 };
 use icmp_userspace::{
@@ -202,7 +202,12 @@ fn c36_quote_is_the_header_with_its_options_and_what_follows(build: Build) {
 fn c37_c63_errors_hold_as_much_as_fits(build: Build) {
     build.with(ALL, |bed| {
         let around = |most: usize| most - 3..=most + 3;
-        for length in (0..70).chain(around(548 - 28)).chain(around(1232 - 48)).chain([1472, LONGEST - 62]) {
+        for length in (0..70).chain(around(548 - 28)).chain(around(1232 - 48)).chain([
+            1472,
+            ONE_BUFFER - 62,
+            ONE_BUFFER,
+            8000,
+        ]) {
             let v4 = ping4(|ping| ping.payload = payload(length));
             bed.error4(&v4);
             assert_eq!(bed.run(&v4).frame.len(), IP + (28 + 28 + length).min(576));

@@ -13,9 +13,10 @@ use std::{
 use etherparse::{IpDscp, IpEcn};
 use icmp_tests::{
     frames::{self, IP, Ping4, Ping6},
+    icmpctl::wait_until,
     netns::{ANYCAST, ANYCAST4, ANYCAST6, CLIENT_END, CLIENT4, CLIENT6, Lab, SERVER_END, SERVER4, SERVER6},
     oracle,
-    ping::{ping, stack_received},
+    ping::{ping, ping_says, stack_received},
     port::Port,
 };
 use rustix::process::Signal;
@@ -53,6 +54,44 @@ fn c01_c02_c52_pings_are_answered_in_native_mode() {
 #[ignore = "needs root and BPF"]
 fn c01_c02_c52_pings_are_answered_in_generic_mode() {
     pings_are_answered_by_the_program("generic");
+}
+
+/// C2: an interface with jumbo frames, which lie in several buffers: a ping of 8,000 bytes is answered whole, by the program.
+fn jumbo_pings_are_answered(mode: &str) {
+    let lab = Lab::attached(mode, "");
+    for (namespace, end) in [(&lab.server, SERVER_END), (&lab.client, CLIENT_END)] {
+        namespace.ip(&format!("link set {end} mtu 9000"));
+    }
+    for (family, address, most) in [("ipv4", SERVER4, 8972), ("ipv6", SERVER6, 8952)] {
+        for size in [3400, 3500, 4000, 8000, most] {
+            let before = lab.counted(family, "echo");
+            // ping compares what comes back with what it sent.
+            assert_eq!(
+                ping(&lab.client, &format!("-c 3 -M do -s {size} {address}")),
+                (3, 3),
+                "{address} {size}"
+            );
+            assert_eq!(lab.counted(family, "echo"), before + 3);
+        }
+    }
+    assert_eq!(stack_received(&lab.server), 0);
+    // Attaching anew where the MTU is large already.
+    let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
+    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", mode]).ok();
+    assert_eq!(ping(&lab.client, &format!("-c 3 -M do -s 8000 {SERVER4}")), (3, 3));
+    assert_eq!(stack_received(&lab.server), 0);
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn c02_jumbo_pings_are_answered_in_native_mode() {
+    jumbo_pings_are_answered("native");
+}
+
+#[test]
+#[ignore = "needs root and BPF"]
+fn c02_jumbo_pings_are_answered_in_generic_mode() {
+    jumbo_pings_are_answered("generic");
 }
 
 /// C94: under a flood of both families at once, every counter is exact: what was sent was received and answered,
@@ -270,7 +309,7 @@ fn c20_own_addresses_are_followed() {
 /// C22: another MAC address of the interface is followed, too: frames to the new one are answered.
 #[test]
 #[ignore = "needs root and BPF"]
-fn c08_the_interfaces_mac_address_is_followed() {
+fn c08_c22_the_interfaces_mac_address_is_followed() {
     let lab = Lab::native();
     let mut running = lab.start(&["run", SERVER_END, "--mode", "native"]);
     lab.server.ip(&format!("link set {SERVER_END} address 02:00:00:00:00:11"));
@@ -316,11 +355,11 @@ fn c22_replies_follow_the_routing_table() {
     assert_eq!(lab.counted("ipv4", "no-next-hop"), before + 1);
 }
 
-/// C10, C57, C95 in little: the same requests go to the stack with no program attached and to the program; the replies
-/// are equal but for identification and Don't Fragment (`answer.rs` says why), and what follows from them.
+/// The same requests go to the stack with no program attached and to the program; the replies are equal but for identification
+/// and Don't Fragment, which are the requests' (`answer.rs` says why), and what follows from them.
 #[test]
 #[ignore = "needs root and BPF"]
-fn c10_c57_replies_equal_the_stacks() {
+fn c10_c12_c57_replies_equal_the_stacks() {
     let lab = Lab::native();
     // The stack's echo replies carry the request's flow label only on request (ip-sysctl: flowlabel_reflect).
     lab.server.sysctl("ipv6/flowlabel_reflect", "7");
@@ -333,6 +372,8 @@ fn c10_c57_replies_equal_the_stacks() {
             ping4.payload = frames::payload(usize::from(number) * 5);
             ping4.ip.dscp = IpDscp::try_new(number >> 2).unwrap();
             ping4.ip.ecn = IpEcn::try_new(number & 3).unwrap();
+            ping4.ip.identification = u16::from(number) << 8 | 0x5a;
+            ping4.ip.dont_fragment = number % 2 == 1;
             let mut ping6 =
                 Ping6 { sequence: number.into(), payload: ping4.payload.clone(), ..Ping6::default() };
             ping6.ip.traffic_class = number;
@@ -352,7 +393,11 @@ fn c10_c57_replies_equal_the_stacks() {
     let programs = replies();
     assert_eq!(stack_received(&lab.server), 512);
     assert_eq!((lab.counted("ipv4", "echo"), lab.counted("ipv6", "echo")), (256, 256));
-    for (stacks, programs) in stacks.into_iter().zip(programs) {
+    for (request, (stacks, programs)) in requests.iter().zip(stacks.into_iter().zip(programs)) {
+        assert_eq!(programs, oracle::reply(request, oracle::TTL));
+        if request[IP - 2..IP] == [0x08, 0x00] {
+            assert_eq!(programs[IP + 4..IP + 8], request[IP + 4..IP + 8]);
+        }
         assert_eq!(comparable(programs), comparable(stacks));
     }
 }
@@ -377,4 +422,97 @@ fn c10_ping_with_a_type_of_service_is_answered() {
         assert_eq!(ping(&lab.client, &format!("-Q 0xba -c 3 {address}")), (3, 3));
     }
     assert_eq!(stack_received(&lab.server), 0);
+}
+
+/// What the stack alone can answer is left to it, and it does: pings with options, and in fragments.
+#[test]
+#[ignore = "needs root and BPF"]
+fn c13_c14_options_and_fragments_are_the_stacks() {
+    let lab = Lab::attached("native", "");
+    let text = ping_says(&lab.client, &format!("-R -c 3 {SERVER4}"));
+    assert!(text.contains("3 packets transmitted, 3 received") && text.contains("RR:"), "{text}");
+    assert_eq!((lab.counted("ipv4", "ip-options"), stack_received(&lab.server)), (3, 3));
+    assert_eq!(ping(&lab.client, &format!("-c 3 -s 3000 {SERVER4}")), (3, 3));
+    assert_eq!((lab.counted("ipv4", "fragment"), stack_received(&lab.server)), (9, 6));
+    assert_eq!(lab.counted("ipv4", "echo"), 0);
+}
+
+/// Questions other than echo get no answer from the host, with the program as without it: information, address mask, router
+/// solicitation, what nobody knows, and names of IPv6 nodes.
+#[test]
+#[ignore = "needs root and BPF"]
+fn c28_c29_c32_c34_c61_c73_other_questions_get_no_answer() {
+    let lab = Lab::attached("native", "respond.to = [\"own\", \"0.0.0.0/0\", \"::/0\"]");
+    let mut port = Port::open(&lab.client, CLIENT_END);
+    for icmp_type in [10, 15, 17, 44, 252] {
+        port.send(&Ping4 { icmp_type, ..Ping4::default() }.frame());
+    }
+    for icmp_type in [139, 160, 200] {
+        port.send(&Ping6 { icmp_type, ..Ping6::default() }.frame());
+    }
+    let counted = || (lab.counted("ipv4", "other-type"), lab.counted("ipv6", "other-type"));
+    wait_until(|| counted() >= (5, 3));
+    // An echo is answered behind all of them, so there is nothing left to wait for.
+    let is_ours = |frame: &[u8]| {
+        let icmp = match frame[IP - 2..IP] {
+            [0x08, 0x00] => frame[IP + 9] == 1,
+            // Neighbour Discovery is none of it.
+            [0x86, 0xdd] => frame[IP + 6] == 58 && !(133..=137).contains(&frame[frames::ICMP6]),
+            _ => false,
+        };
+        icmp && frame[..6] == frames::CLIENT_MAC
+    };
+    let first = port.exchange(&Ping4::default().frame(), Duration::from_secs(2), is_ours);
+    assert_eq!(first.unwrap(), oracle::reply(&Ping4::default().frame(), oracle::TTL));
+}
+
+/// The stack is told to answer no pings: it does not, and the program does all the same.
+#[test]
+#[ignore = "needs root and BPF"]
+fn c96_pings_that_the_stack_ignores_are_answered() {
+    let lab = Lab::native();
+    lab.server.sysctl("ipv4/icmp_echo_ignore_all", "1");
+    lab.server.sysctl("ipv6/icmp/echo_ignore_all", "1");
+    for address in [SERVER4, SERVER6] {
+        assert_eq!(ping(&lab.client, &format!("-c 3 {address}")), (3, 0));
+    }
+    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", "native"]).ok();
+    for (family, address) in [("ipv4", SERVER4), ("ipv6", SERVER6)] {
+        assert_eq!(ping(&lab.client, &format!("-c 3 {address}")), (3, 3));
+        assert_eq!(lab.counted(family, "echo"), 3);
+    }
+}
+
+/// A request that the stack drops, because its source is to be reached by another interface, is answered by the program, where
+/// its frame came from.
+#[test]
+#[ignore = "needs root and BPF"]
+fn c97_requests_that_rp_filter_refuses_are_answered() {
+    let lab = Lab::native();
+    lab.server.ip("link add other0 type veth peer name other1");
+    lab.server.ip("link set other0 up");
+    lab.server.ip("route add 198.51.100.0/24 dev other0");
+    let mut request = Ping4::default();
+    request.ip.source = [198, 51, 100, 7];
+    let request = request.frame();
+    let mut port = Port::open(&lab.client, CLIENT_END);
+    let set = |value: &str| {
+        for of in ["all", SERVER_END] {
+            lab.server.sysctl(&format!("ipv4/conf/{of}/rp_filter"), value);
+        }
+    };
+    set("0");
+    port.send(&request);
+    wait_until(|| stack_received(&lab.server) == 1);
+    set("1");
+    port.send(&request);
+    // What comes behind it is seen, and it is not.
+    assert_eq!(ping(&lab.client, &format!("-c 1 {SERVER4}")), (1, 1));
+    assert_eq!(stack_received(&lab.server), 2);
+    let _ = lab.icmpctl(&["attach", SERVER_END, "--mode", "native"]).ok();
+    // Not the stack's reply to the ping before.
+    let is_reply = |frame: &[u8]| oracle::receive(frame).is_ok() && frame[IP + 16] == 198;
+    let reply = port.exchange(&request, Duration::from_secs(2), is_reply);
+    assert_eq!(reply.unwrap(), oracle::reply(&request, oracle::TTL));
+    assert_eq!((lab.counted("ipv4", "echo"), stack_received(&lab.server)), (1, 2));
 }

@@ -7,6 +7,7 @@ mod ebpf;
 mod lab;
 mod lint;
 mod run;
+mod sanitizer;
 mod say;
 mod test;
 mod toolchain;

@@ -13,6 +13,7 @@ use clap::Args;
 use crate::{
     Setup,
     cargo::{KERNEL_OBJECT, cargo, run},
+    sanitizer,
     say::step,
     tools,
     userspace::{self, Build},
@@ -24,6 +25,9 @@ use crate::{
 pub(crate) struct Test {
     /// Run only tests whose names contain this
     name: Option<OsString>,
+    /// Try random cases ten times as often, and flood for minutes
+    #[arg(long)]
+    long: bool,
     #[command(flatten)]
     setup: Setup,
     /// Arguments for the test binaries
@@ -48,23 +52,36 @@ pub(crate) fn all(test: &Test) -> Result<()> {
         .env("ICMPCTL_BIN", built.icmpctl)
         .env("ICMPCTL_OBJECT", built.objects.icmpctl);
     cargo.env("ICMPCTL_INSTRUMENTS", built.objects.instruments);
+    if test.long {
+        cargo.env("ICMPCTL_LONG", "1");
+    }
     step("running the tests");
     match privileged {
-        Ok(()) => run(cargo.arg("--include-ignored").args(&test.arguments), "running the tests (see above)"),
+        Ok(()) => run(cargo.arg("--include-ignored").args(&test.arguments), "running the tests (see above)")?,
         Err(reason) => {
             if stdout().is_terminal() {
                 cargo.arg("--color=always");
             }
             let skipped = run_counting(cargo.args(&test.arguments))?;
-            if skipped == 0 {
-                return Ok(());
+            if skipped != 0 {
+                skip(&format!("{skipped} tests skipped, which need root and BPF: {reason:#}"))?;
             }
-            let report = format!("{skipped} tests skipped, which need root and BPF: {reason:#}");
-            ensure!(!strict(env::var("CI").ok().as_deref()), "{report}; with CI=true that is a failure");
-            step(&report);
-            Ok(())
         }
     }
+    if test.name.is_some() {
+        return Ok(());
+    }
+    match sanitizer::is_there() {
+        Ok(()) => sanitizer::fuzz(&test.arguments),
+        Err(reason) => skip(&format!("1 test skipped, which needs AddressSanitizer: {reason:#}")),
+    }
+}
+
+/// Says what is skipped.
+fn skip(report: &str) -> Result<()> {
+    ensure!(!strict(env::var("CI").ok().as_deref()), "{report}; with CI=true that is a failure");
+    step(report);
+    Ok(())
 }
 
 /// Enters the private world; the inner error says why privileged tests can't run here.

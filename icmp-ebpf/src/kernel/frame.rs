@@ -4,16 +4,20 @@ use core::{arch::asm, hint::assert_unchecked, ptr};
 
 use aya_ebpf::{
     bindings::xdp_md,
-    helpers::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+    helpers::{
+        bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    },
 };
 use icmp_common::wire::Wire;
 
-use crate::{Frame, MAX_SUM, cold};
+use crate::{Frame, MAX_SUM, cold, unlikely};
 
 /// Bytes that one round of [`PacketFrame::sum`] adds up.
 const BLOCK: usize = 64;
 
-/// A packet, between the two pointers that the kernel's verifier knows.
+/// A packet, between the two pointers that the kernel's verifier knows. One that is larger than a page lies in several buffers,
+/// of which the pointers know the first; headers stand in that one.
 pub struct PacketFrame {
     context: *mut xdp_md,
     data: usize,
@@ -28,6 +32,24 @@ impl PacketFrame {
         let mut frame = Self { context, data: 0, data_end: 0 };
         frame.renew();
         frame
+    }
+
+    /// Whether the first buffer has `length` bytes from `at` on.
+    ///
+    /// Lengths in headers are 16 bits wide. The compiler knows that they are after a change of byte order, too; the verifiers
+    /// of Linux 6.1 and 6.12 take the outcome of one for any number, so the upper bits are cleared where the compiler does not
+    /// see that they are.
+    #[inline(always)]
+    fn first_holds(&self, at: usize, length: usize) -> bool {
+        hidden(self.data + at + (hidden(length) & 0xffff)) <= self.data_end
+    }
+
+    /// The length of all buffers together.
+    #[inline(always)]
+    fn length(&self) -> usize {
+        cold();
+        // SAFETY: the kernel calls an XDP program with a valid context.
+        unsafe { bpf_xdp_get_buff_len(self.context) as usize }
     }
 
     /// Reads the pointers from the context, volatile, so that what the compiler and the verifier knew of the
@@ -55,12 +77,9 @@ impl PacketFrame {
 }
 
 impl Frame for PacketFrame {
-    /// Lengths in headers are 16 bits wide. The compiler knows that they are after a change of byte order, too; the verifiers
-    /// of Linux 6.1 and 6.12 take the outcome of one for any number, so the upper bits are cleared where the compiler does not
-    /// see that they are.
     #[inline(always)]
     fn holds(&self, at: usize, length: usize) -> bool {
-        hidden(self.data + at + (hidden(length) & 0xffff)) <= self.data_end
+        self.first_holds(at, length) || unlikely(at + length <= self.length())
     }
 
     #[inline(always)]
@@ -86,7 +105,12 @@ impl Frame for PacketFrame {
         const { assert!(MOST <= MAX_SUM) };
         let mut sum = 0;
         let mut block = at;
-        let blocks_end = at + whole(bounded::<MOST>(length(self)?)?, BLOCK);
+        let all = bounded::<MOST>(length(self)?)?;
+        if !self.first_holds(at, all) {
+            cold();
+            return sum_of_buffers(self.context, at, all);
+        }
+        let blocks_end = at + whole(all, BLOCK);
         while block < blocks_end {
             sum += self.words::<{ BLOCK / 4 }>(block)?;
             // Hidden, so that the compiler does not count from a number below zero up to it: the verifier of Linux 7.2
@@ -113,13 +137,68 @@ impl Frame for PacketFrame {
 
     #[inline(always)]
     fn cut(&mut self, length: usize) -> bool {
-        // Hidden: in 32 bits, which would do, the verifier allows no arithmetic with pointers.
-        let less = length as i32 - hidden(self.data_end - self.data) as i32;
+        let less = length as i32 - self.length() as i32;
         // SAFETY: as above.
         let outcome = unsafe { bpf_xdp_adjust_tail(self.context, less) };
         self.renew();
         outcome == 0
     }
+}
+
+/// Bytes that are copied at once from a packet in several buffers.
+const PIECE: usize = 64;
+
+/// The sum of a message that lies in several buffers; `None` if these end before it does.
+#[inline(always)]
+fn sum_of_buffers(context: *mut xdp_md, at: usize, length: usize) -> Option<u64> {
+    let sum = icmpctl_sum(context, at as u32, length as u32);
+    (sum != NO_SUM).then_some(sum)
+}
+
+/// Larger than any sum of a packet.
+const NO_SUM: u64 = u64::MAX;
+
+/// [`sum_of_buffers`]. With a global name and called, so that the kernel's verifier follows it on its own, once, and not in each
+/// place where a message is summed up; it is rare.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_sum(context: *mut xdp_md, at: u32, length: u32) -> u64 {
+    let mut sum = 0;
+    let mut done = 0;
+    for _ in 0..MAX_SUM / PIECE {
+        if done + PIECE as u32 > length {
+            break;
+        }
+        let piece = sum_of_piece(context, at + done, PIECE as u32);
+        if piece == NO_SUM {
+            return NO_SUM;
+        }
+        sum += piece;
+        done += PIECE as u32;
+    }
+    // What is left is less than a piece.
+    let left = hidden((length - done) as usize) as u32 & (PIECE as u32 - 1);
+    if left == 0 {
+        return sum;
+    }
+    let piece = sum_of_piece(context, at + done, left);
+    if piece == NO_SUM { NO_SUM } else { sum + piece }
+}
+
+/// The sum of at most [`PIECE`] bytes, and at least one.
+#[inline(always)]
+fn sum_of_piece(context: *mut xdp_md, at: u32, length: u32) -> u64 {
+    let mut piece = [0_u64; PIECE / 8];
+    // SAFETY: a valid context, and room for as many bytes as are copied.
+    let outcome = unsafe { bpf_xdp_load_bytes(context, at, piece.as_mut_ptr().cast(), length) };
+    if outcome < 0 {
+        return NO_SUM;
+    }
+    let mut sum = 0;
+    for word in piece {
+        sum += (word >> 32) + (word & 0xffff_ffff);
+    }
+    sum
 }
 
 /// A length that is not too long for a sum.

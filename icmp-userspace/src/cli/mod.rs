@@ -4,6 +4,7 @@ mod apply;
 mod attach;
 mod confirm;
 mod detach;
+mod doctor;
 mod explain;
 mod guardian;
 mod install;
@@ -74,6 +75,8 @@ enum Verb {
     Stats(stats::Arguments),
     /// Say what becomes of a packet, and why; nothing is counted and nothing sent
     Explain(explain::Arguments),
+    /// Say what this kernel and its interfaces can do, and what that means
+    Doctor(doctor::Arguments),
     /// Check policy files, show what they mean, make one from a router's configuration
     Policy(policy::Arguments),
     #[command(hide = true)]
@@ -136,6 +139,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Status(arguments) => arguments.run(places).await,
             Verb::Stats(arguments) => arguments.run(places).await,
             Verb::Explain(arguments) => arguments.run(places).await,
+            Verb::Doctor(arguments) => arguments.run(places).await,
             Verb::Policy(arguments) => arguments.run(),
             Verb::Guardian(arguments) => arguments.run(places).await,
         }

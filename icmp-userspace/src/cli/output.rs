@@ -16,6 +16,27 @@ pub(super) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{text}")
 }
 
+/// What stands out on a terminal.
+#[derive(Clone, Copy)]
+pub(super) enum Colour {
+    Red,
+    Green,
+    Yellow,
+}
+
+/// Text in colour if stdout is a terminal, unless `NO_COLOR` is set (no-color.org).
+pub(super) fn coloured(text: &str, colour: Colour) -> String {
+    if !io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        return text.to_owned();
+    }
+    let code = match colour {
+        Colour::Red => 31,
+        Colour::Green => 32,
+        Colour::Yellow => 33,
+    };
+    format!("\x1b[{code}m{text}\x1b[m")
+}
+
 /// Prints rows in columns as wide as they need to be; columns listed in `right` are aligned to the right.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]], right: &[usize]) -> io::Result<()> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

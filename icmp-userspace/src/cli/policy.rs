@@ -41,7 +41,11 @@ enum Verb {
     /// Show what a policy file means, with the built-in guard and the rules of presets
     Show {
         /// The policy file
-        file: PathBuf,
+        #[arg(required_unless_present = "preset")]
+        file: Option<PathBuf>,
+        /// Show the rules of a preset instead
+        #[arg(long, value_name = "NAME", value_parser = PRESETS.each_ref().map(|preset| preset.name), conflicts_with_all = ["file", "json"])]
+        preset: Option<String>,
         /// As JSON
         #[arg(long)]
         json: bool,
@@ -66,7 +70,8 @@ impl Arguments {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         match &self.verb {
             Verb::Check { file } => check(file),
-            Verb::Show { file, json } => show(&load(file)?, *json),
+            Verb::Show { file: Some(file), json, .. } => show(&load(file)?, *json),
+            Verb::Show { preset, .. } => show_preset(preset.as_deref().unwrap_or_default()),
             Verb::Compile { file } => compile(&load(file)?),
             Verb::Import { file, list } => import(file, list),
         }
@@ -115,6 +120,9 @@ struct Respond {
     ttl: u8,
     verify_checksum: bool,
     next_hop: &'static str,
+    timestamp: bool,
+    traceroute: bool,
+    probe: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -190,6 +198,9 @@ impl Meaning {
                     NextHop::Swap => "swap",
                     NextHop::Fib => "fib",
                 },
+                timestamp: respond.timestamp,
+                traceroute: respond.traceroute,
+                probe: respond.probe.iter().map(ToString::to_string).collect(),
             },
             sets: sets.iter().map(set).collect(),
             guard: GUARDED.iter().map(guard).collect(),
@@ -248,6 +259,17 @@ fn show(loaded: &Loaded, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Shows a preset as it is written: rules and remarks.
+fn show_preset(name: &str) -> anyhow::Result<()> {
+    let preset = PRESETS.iter().find(|preset| preset.name == name);
+    let preset = preset.with_context(|| format!("there is no preset {name}"))?;
+    output::line(&format!("preset {name} {}\n", preset.about))?;
+    for line in preset.text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        output::line(line)?;
+    }
+    Ok(())
+}
+
 fn show_respond(respond: &Respond) -> anyhow::Result<()> {
     /// Served prefixes that are printed; JSON has all.
     const MOST: usize = 8;
@@ -261,10 +283,26 @@ fn show_respond(respond: &Respond) -> anyhow::Result<()> {
     }
     let to = if to.is_empty() { "nobody".to_owned() } else { to };
     let checksum = if respond.verify_checksum { "verified" } else { "not verified" };
+    let mut what = vec!["echo"];
+    if respond.timestamp {
+        what.push("timestamp");
+    }
+    if respond.traceroute {
+        what.push("traceroute");
+    }
     output::line(&format!(
-        "Answers echo to {to}; TTL {}, checksums {checksum}, next hop \"{}\"\n",
-        respond.ttl, respond.next_hop
+        "Answers {} to {to}; TTL {}, checksums {checksum}, next hop \"{}\"",
+        what.join(", "),
+        respond.ttl,
+        respond.next_hop
     ))?;
+    if !respond.probe.is_empty() {
+        output::line(&format!(
+            "Answers extended echo about the interface from {}",
+            respond.probe.join(", ")
+        ))?;
+    }
+    output::line("")?;
     Ok(())
 }
 

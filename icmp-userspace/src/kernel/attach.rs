@@ -287,7 +287,8 @@ impl Change<'_> {
     }
 }
 
-fn program_name(id: u32) -> Option<String> {
+/// The name that a program was loaded with, if the kernel tells.
+pub(super) fn program_name(id: u32) -> Option<String> {
     let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id)?;
     program.name_as_str().map(str::to_owned)
 }
@@ -334,12 +335,10 @@ fn driver_refuses(error: &io::Error) -> bool {
 fn hint(error: &io::Error, interface: &Interface) -> Option<String> {
     let text = match error.raw_os_error()? {
         libc::EOPNOTSUPP => "its driver has no XDP".to_owned(),
-        libc::ERANGE if interface.is_veth => {
-            "the MTU of its other end is more than the driver can hand to XDP in one piece".to_owned()
-        }
-        libc::ERANGE => {
-            format!("its MTU of {} is more than the driver can hand to XDP in one piece", interface.mtu)
-        }
+        libc::ERANGE => format!(
+            "frames of its MTU of {} take several buffers, which its driver can't give to XDP; about 3,500 bytes fit one",
+            interface.mtu
+        ),
         libc::EINVAL => format!("its driver has no XDP for its settings; the MTU is {}", interface.mtu),
         libc::ENOMEM | libc::ENOSPC => {
             "its driver has too few queues or too little memory for XDP".to_owned()
@@ -353,5 +352,32 @@ fn attach_failed(interface: &Interface, mode: &str, error: io::Error) -> Error {
     match error.raw_os_error() {
         Some(libc::EINVAL | libc::ENOSYS) => Error::OldKernel { what: "attach XDP programs by links", error },
         _ => Error::System { what: format!("attaching to {} in {mode} mode", interface.name), error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C2: where the driver can't give jumbo frames to XDP, the error says so, and what would fit.
+    #[test]
+    fn c02_refusals_are_explained() {
+        let interface = Interface {
+            index: 2,
+            name: "eth0".to_owned(),
+            mac: [2; 6],
+            mtu: 9000,
+            is_veth: false,
+            xdp: None,
+        };
+        let hint = |number| hint(&io::Error::from_raw_os_error(number), &interface);
+        let jumbo = hint(libc::ERANGE).unwrap();
+        assert!(jumbo.contains("MTU of 9000 take several buffers") && jumbo.contains("3,500"), "{jumbo}");
+        assert_eq!(hint(libc::EOPNOTSUPP).unwrap(), "its driver has no XDP");
+        assert_eq!(hint(libc::EPERM), None);
+        for number in [libc::ERANGE, libc::EOPNOTSUPP, libc::EINVAL, libc::ENOMEM, libc::ENOSPC] {
+            assert!(driver_refuses(&io::Error::from_raw_os_error(number)));
+        }
+        assert!(!driver_refuses(&io::Error::from_raw_os_error(libc::EPERM)));
     }
 }

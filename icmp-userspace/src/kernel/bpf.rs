@@ -1,5 +1,6 @@
 //! The few bpf(2) commands that aya has no call for: XDP links that never fall back to netlink, what a link is
-//! attached to, pins, values whose size is known only when the program runs, and many values at once.
+//! attached to, pins, values whose size is known only when the program runs, many values at once, and programs and maps that are
+//! made only to see whether the kernel takes them.
 //!
 //! Attributes are prefixes of the kernel's `union bpf_attr` (`linux/bpf.h`); it takes what is missing for zeros.
 
@@ -17,7 +18,9 @@ use std::{
 
 use aya::{Pod, maps::MapData};
 
+const BPF_MAP_CREATE: u32 = 0;
 const BPF_MAP_LOOKUP_ELEM: u32 = 1;
+const BPF_PROG_LOAD: u32 = 5;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
@@ -143,6 +146,17 @@ impl XdpLink {
     }
 }
 
+/// Whether the kernel knows the command that puts another program behind a link; no link is touched.
+pub fn try_link_update() -> io::Result<()> {
+    let mut attributes = [-1, -1, 0, 0];
+    // SAFETY: laid out as `link_update`; both file descriptors are -1.
+    match unsafe { bpf(BPF_LINK_UPDATE, &mut attributes) } {
+        // It asked for the link, so it knows the command.
+        Err(error) if error.raw_os_error() == Some(libc::EBADF) => Ok(()),
+        outcome => outcome.map(|_| ()),
+    }
+}
+
 /// The link of an id; `None` if it went away meanwhile.
 fn link_by_id(id: u32) -> io::Result<Option<OwnedFd>> {
     let end = Instant::now() + UNSETTLED;
@@ -184,12 +198,6 @@ fn xdp_info(link: BorrowedFd<'_>) -> io::Result<Option<LinkInfo>> {
         interface: u32,
         reserved_too: u32,
     }
-    #[repr(C)]
-    struct Attributes {
-        fd: i32,
-        length: u32,
-        info: u64,
-    }
     // Maps and programs answer the same command with structures of their own; only a link has this file name.
     let name = std::fs::read_link(format!("/proc/self/fd/{}", link.as_raw_fd()))?;
     if !name.as_os_str().as_bytes().starts_with(b"anon_inode:bpf_link")
@@ -198,15 +206,31 @@ fn xdp_info(link: BorrowedFd<'_>) -> io::Result<Option<LinkInfo>> {
         return Err(io::Error::other("it is not a BPF link"));
     }
     let mut info = Info::default();
-    let mut attributes = Attributes {
-        fd: link.as_raw_fd(),
-        length: size_of::<Info>() as u32,
-        info: std::ptr::from_mut(&mut info) as u64,
-    };
-    // SAFETY: laid out as `info`, and its pointer is to as many bytes as it says.
-    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+    // SAFETY: any bytes are such a structure.
+    unsafe { info_of(link, &mut info) }?;
     let Info { link_type, program, interface, .. } = info;
     Ok((link_type == LINK_XDP).then_some(LinkInfo { program, interface }))
+}
+
+/// Asks what a file descriptor is of.
+///
+/// # Safety
+///
+/// `info` is the beginning of the structure for what it is of, and any bytes are valid in it.
+unsafe fn info_of<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        fd: i32,
+        length: u32,
+        info: u64,
+    }
+    let mut attributes = Attributes {
+        fd: fd.as_raw_fd(),
+        length: size_of::<T>() as u32,
+        info: std::ptr::from_mut(info) as u64,
+    };
+    // SAFETY: laid out as `info`, and its pointer is to as many bytes as it says.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }.map(|_| ())
 }
 
 #[repr(C)]
@@ -284,4 +308,59 @@ pub fn fill_array<T: Pod>(map: &MapData, values: &[T]) -> io::Result<()> {
     };
     // SAFETY: laid out as `batch`; there are as many keys and values as it says, of the sizes that the map has.
     unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attributes) }.map(|_| ())
+}
+
+/// `BPF_PROG_TYPE_XDP` of `enum bpf_prog_type`.
+const PROGRAM_XDP: u32 = 6;
+
+/// Loads an XDP program of these instructions, and unloads it again; tells how many bytes of machine code it became, which is none
+/// where it would be interpreted.
+pub fn try_program(instructions: &[u64], flags: u32) -> io::Result<u32> {
+    /// The beginning of `union bpf_attr`, up to `prog_flags`.
+    #[repr(C)]
+    struct Attributes {
+        kind: u32,
+        count: u32,
+        instructions: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log: u64,
+        version: u32,
+        flags: u32,
+    }
+    /// The beginning of `struct bpf_prog_info`, up to `xlated_prog_len`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        kind: u32,
+        id: u32,
+        tag: [u8; 8],
+        machine_code: u32,
+        instructions: u32,
+    }
+    let mut attributes = Attributes {
+        kind: PROGRAM_XDP,
+        count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        version: 0,
+        flags,
+    };
+    // SAFETY: laid out as `BPF_PROG_LOAD` wants it; instructions and license outlive the call.
+    let program = unsafe { bpf_fd(BPF_PROG_LOAD, &mut attributes) }?;
+    let mut info = Info::default();
+    // SAFETY: any bytes are such a structure.
+    unsafe { info_of(program.as_fd(), &mut info) }?;
+    Ok(info.machine_code)
+}
+
+/// Makes a map of one kind, and removes it again.
+pub fn try_map(kind: u32, key: u32, value: u32, entries: u32) -> io::Result<()> {
+    let mut attributes = [kind, key, value, entries];
+    // SAFETY: laid out as `map_type`, `key_size`, `value_size`, `max_entries`.
+    unsafe { bpf_fd(BPF_MAP_CREATE, &mut attributes) }.map(drop)
 }

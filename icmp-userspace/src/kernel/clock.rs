@@ -5,11 +5,22 @@ use std::{fs, mem};
 use icmp_common::bucket::TICK;
 use rustix::time::{ClockId, clock_getres};
 
+/// Of a second.
+const NANOSECONDS: i64 = 1_000_000_000;
+
 /// Ticks of a jiffy: the resolution of the clock that advances with it.
 #[must_use]
 pub fn jiffy() -> u32 {
     let resolution = clock_getres(ClockId::MonotonicCoarse);
     (resolution.tv_nsec as u64 / TICK).max(1) as u32
+}
+
+/// How many jiffies make a second.
+#[must_use]
+pub fn hz() -> u32 {
+    let resolution = clock_getres(ClockId::MonotonicCoarse).tv_nsec.max(1);
+    // The kernel's own nanoseconds of a jiffy are rounded.
+    ((NANOSECONDS + resolution / 2) / resolution) as u32
 }
 
 /// Seconds by which the clock of TAI is ahead of UTC: what has been told to the kernel, which mostly is a time server's client.

@@ -4,6 +4,8 @@ use std::{io, path::PathBuf};
 
 use thiserror::Error;
 
+use super::release;
+
 /// A failed piece of work on an interface.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -48,7 +50,10 @@ pub enum Error {
         path: PathBuf,
     },
     /// The kernel lacks what we need.
-    #[error("this kernel can't {what}: {error}; icmpctl needs Linux 6.1 or later with CONFIG_BPF_SYSCALL")]
+    #[error(
+        "this kernel can't {what}: {error}; it is Linux {}, and icmpctl needs Linux {}.{} or later with CONFIG_BPF_SYSCALL, {}; \
+         `icmpctl doctor` says what is missing", release::running(), release::OLDEST.0, release::OLDEST.1, release::WHY
+    )]
     OldKernel {
         /// What it can't do.
         what: &'static str,
@@ -102,7 +107,8 @@ pub enum Error {
     },
     /// Native mode was demanded and refused.
     #[error(
-        "{interface} refuses native mode: {error}{}; use --mode generic, or --mode auto to fall back by itself",
+        "{interface} refuses native mode: {error}{}; use --mode generic, or --mode auto to fall back by itself; `icmpctl \
+         doctor {interface}` says what the driver can do",
         hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default()
     )]
     NativeRefused {

@@ -106,6 +106,12 @@ impl Netlink {
         }
     }
 
+    /// All interfaces, as the kernel describes them.
+    pub(super) async fn messages(&self) -> Result<Vec<LinkMessage>, Error> {
+        let links = self.handle.link().get().execute();
+        links.try_collect().await.map_err(|error| netlink_failed(&error, "interfaces"))
+    }
+
     /// What the tables need to know of an interface, to answer as a policy says.
     pub async fn describe(
         &self,
@@ -224,7 +230,8 @@ fn interface(message: &LinkMessage) -> Result<Interface, Error> {
     Ok(Interface { index: message.header.index, name, mac, mtu, is_veth, xdp })
 }
 
-fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
+/// What `linux/if_link.h` calls IFLA_XDP.
+pub(super) fn attached(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
     let (mut mode, mut program) = (None, None);
     for attribute in attributes {
         match attribute {

@@ -1,11 +1,14 @@
-//! The only code that talks to the kernel: loading, attaching, swapping, pins, interfaces and their addresses.
+//! The only code that talks to the kernel: loading, attaching, swapping, pins, interfaces and their addresses,
+//! and what kernel and drivers can do.
 
 pub mod attach;
 pub mod bans;
 pub mod bpf;
 pub mod change;
 pub mod clock;
+pub mod device;
 pub mod error;
+mod generic;
 pub mod interface;
 pub mod listing;
 pub mod load;
@@ -14,7 +17,9 @@ pub mod namespace;
 mod object;
 pub mod pins;
 pub mod privileges;
+pub mod probe;
 pub mod record;
+pub mod release;
 pub mod sets;
 pub mod stamp;
 pub mod state;

@@ -52,6 +52,12 @@ fn size_places(object: &[u8]) -> Option<[usize; 2]> {
     Some([of_section, of_symbol])
 }
 
+/// Whether the program in an object file takes packets in several buffers: its section says so, to every loader.
+pub(super) fn takes_frags(object: &[u8]) -> bool {
+    let file = object::File::parse(object);
+    file.is_ok_and(|file| file.sections().any(|section| section.name() == Ok("xdp.frags")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -209,8 +209,10 @@ fn ignore_missing(outcome: io::Result<()>) -> io::Result<()> {
 }
 
 fn require_bpffs(path: &Path) -> Result<(), Error> {
-    match statfs(path) {
-        Ok(status) if status.f_type == BPF_FS => Ok(()),
-        _ => Err(Error::NoBpffs { path: path.to_owned() }),
-    }
+    if is_bpffs(path) { Ok(()) } else { Err(Error::NoBpffs { path: path.to_owned() }) }
+}
+
+/// Whether a BPF file system is mounted there.
+pub(super) fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|status| status.f_type == BPF_FS)
 }

@@ -13,13 +13,17 @@ const NEEDED: [(CapabilitySet, &str); 3] = [
 
 /// Refuses to go on without the capabilities that BPF and XDP need.
 pub fn check() -> Result<(), Error> {
-    let effective =
-        capabilities(None).doing(|| "asking for this process's capabilities".to_owned())?.effective;
-    let missing = missing(effective);
+    let missing = lacked()?;
     if missing.is_empty() {
         return Ok(());
     }
     Err(Error::Privileges { needed: "CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON", missing: missing.join(", ") })
+}
+
+/// Those of the needed capabilities that this process lacks.
+pub fn lacked() -> Result<Vec<&'static str>, Error> {
+    let held = capabilities(None).doing(|| "asking for this process's capabilities".to_owned())?;
+    Ok(missing(held.effective))
 }
 
 /// Gives up every capability but those that loading and attaching need. `reads` keeps that of reading other users' files as

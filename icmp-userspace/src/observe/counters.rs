@@ -118,7 +118,9 @@ mod tests {
             }
         }
         let [v4, v6] = totals(&counters);
-        assert_eq!((v4.received, v6.answered), (0, 1));
+        assert_eq!(v4.received, 0);
+        let answered = Reason::ALL.iter().zip(1..).filter(|(reason, _)| reason.verdict() == Verdict::Answer);
+        assert_eq!(v6.answered, answered.map(|(_, packets)| packets).sum::<u64>());
         assert_eq!(v6.received, (1..=Reason::ALL.len() as u64).sum::<u64>());
         assert_eq!(v6.received, rows(&counters).iter().map(|row| row.packets).sum::<u64>());
     }

@@ -28,7 +28,7 @@ impl Preset {
 }
 
 /// All presets.
-pub static PRESETS: [Preset; 4] = [
+pub static PRESETS: [Preset; 6] = [
     Preset {
         name: "deprecated",
         about: "denies ICMP messages that RFC 6633 and RFC 6918 have retired",
@@ -64,8 +64,47 @@ pub static PRESETS: [Preset; 4] = [
             deny icmp6 any any experimental-mobility
             remark node information
             deny icmp6 any any {node-information-query, node-information-response}
-            remark informational messages that had not been assigned
-            deny icmp6 any any {154-199, 202-254}
+            remark informational messages that nobody has been assigned
+            deny icmp6 any any {162-199, 202-254}
+        ",
+    },
+    Preset {
+        name: "rfc4890-router",
+        about: "sorts ICMPv6 for a router, and for what it forwards, as RFC 4890 4.3 recommends",
+        text: "
+            remark 4.3.1: must not be dropped
+            permit icmp6 any any unreachable
+            permit icmp6 any any packet-too-big
+            permit icmp6 any any time-exceeded
+            permit icmp6 any any parameter-problem {header, next-header, parameter-option}
+            permit icmp6 any any {echo, echo-reply}
+            remark 4.3.2: mobile nodes
+            permit icmp6 any any 144-147
+            remark 4.3.3: never forwarded, but the router's own
+            permit icmp6 any any {mld-query, mld-report, mld-reduction, mld2-listener-report}
+            permit icmp6 any any {nd-router-solicit, nd-router-advert, nd-ns, nd-na}
+            permit icmp6 any any {ind-neighbor-solicit, ind-neighbor-advert}
+            permit icmp6 any any {certification-path-solicitation, certification-path-advertisement}
+            permit icmp6 any any 151-153
+            remark 4.3.4: what nobody has been assigned; errors are the receiver's to judge
+            deny icmp6 any any experimental-mobility
+            deny icmp6 any any {162-199, 202-254}
+            remark 4.3.5: node information, router renumbering, experiments, reserved numbers
+            deny icmp6 any any {node-information-query, node-information-response}
+            deny icmp6 any any router-renumbering
+            deny icmp6 any any {100, 101, 127, 200, 201, 255}
+        ",
+    },
+    Preset {
+        name: "sane-errors",
+        about: "denies errors about packets that their receiver has not sent (RFC 5927 4), and MTUs that no link may have",
+        text: "
+            remark the header that an error quotes has to have the error's receiver as its source
+            deny icmp any any {unreachable, packet-too-big, time-exceeded, parameter-problem} quoted-source mismatch force
+            deny icmp4 any any {source-quench, redirect} quoted-source mismatch
+            remark less than every link takes: RFC 791, RFC 8200 5; 0 is a router's that knows no MTU (RFC 1191 5)
+            deny icmp4 any any packet-too-big quoted-mtu 1-67 force
+            deny icmp6 any any packet-too-big quoted-mtu 0-1279 force
         ",
     },
     Preset {
@@ -104,8 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn denies_what_is_deprecated() {
-        // C30, C31.
+    fn c30_c31_denies_what_is_deprecated() {
         let texts: Vec<String> = PRESETS[0].rules().iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
@@ -119,8 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn denies_redirects() {
-        // C33.
-        assert_eq!(PRESETS[2].rules()[0].to_string(), "deny icmp any any redirect force");
+    fn c33_denies_redirects() {
+        assert_eq!(PRESETS[4].rules()[0].to_string(), "deny icmp any any redirect force");
     }
 }

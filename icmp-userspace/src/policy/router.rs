@@ -503,7 +503,7 @@ permit icmp6 any any
                 "15 neither a rule of an access list nor a group of networks",
                 "20 not about ICMP but about tcp",
                 "23 unknown code or option: time-range; expected a number, or an option: fragments, length, ttl, dscp, vlan, \
-             log, monitor, force",
+             quoted-source, quoted-mtu, log, monitor, force",
                 "25 of access list OTHER: one list a family is taken; --list OTHER takes this one",
                 "28 rule 10 (deny icmp6 any any packet-too-big) would deny ICMPv6 type 2: Path MTU discovery needs it: without \
              it large packets vanish; add force if that is meant; else name other messages",

@@ -218,7 +218,8 @@ fn reports_errors_in_acl() {
         ("acl.preset = \"deprecated\"", "expected a list: [\"deprecated\"], found \"deprecated\""),
         (
             "acl.preset = [\"depricated\"]",
-            "expected \"deprecated\" or \"rfc4890-host\" or \"no-redirects\" or \"flood-guard\", found \"depricated\"",
+            "expected \"deprecated\" or \"rfc4890-host\" or \"rfc4890-router\" or \"sane-errors\" or \"no-redirects\" or \
+             \"flood-guard\", found \"depricated\"",
         ),
         ("acl.preset = [\"deprecated\", \"deprecated\"]", "p.toml:1:29: the preset deprecated stands twice"),
         ("acl.errors = 1", "expected a table: [acl.errors], found 1"),
@@ -522,8 +523,7 @@ fn there_are_limits() {
 }
 
 #[test]
-fn refuses_what_breaks_the_network() {
-    // C70, C74.
+fn c70_c74_refuses_what_breaks_the_network() {
     for (rule, named) in [
         ("deny icmp any any packet-too-big", "ICMP type 3 code 4: Path MTU discovery"),
         ("reject icmp4 any any unreachable", "ICMP type 3 code 4: Path MTU discovery"),
@@ -555,8 +555,8 @@ fn refuses_what_breaks_the_network() {
 }
 
 #[test]
-fn warns_of_redirects_that_a_rule_does_not_reach() {
-    // C67: Redirect is one of the messages that always reach the stack, unless a rule says `force`.
+fn c67_warns_of_redirects_that_a_rule_does_not_reach() {
+    // Redirect is one of the messages that always reach the stack, unless a rule says `force`.
     assert_eq!(
         warnings("acl.rules = 'deny icmp any any redirect'"),
         [

@@ -59,8 +59,7 @@ fn these(ranges: &[([u8; 2], [u8; 2])]) -> Kinds {
 const ALL: [u8; 2] = [0, 255];
 
 #[test]
-fn a_name_is_mapped_to_both_families() {
-    // C85.
+fn c85_a_name_is_mapped_to_both_families() {
     for (name, v4, v6) in [
         ("echo", these(&[([8, 8], ALL)]), these(&[([128, 128], ALL)])),
         ("packet-too-big", these(&[([3, 3], [4, 4])]), these(&[([2, 2], ALL)])),
@@ -84,16 +83,14 @@ fn an_address_decides_the_family() {
 }
 
 #[test]
-fn zero_is_not_any_and_255_can_be_matched() {
-    // C84.
+fn c84_zero_is_not_any_and_255_can_be_matched() {
     assert_eq!(rule("deny icmp4 any any 0").kinds[0], these(&[([0, 0], ALL)]));
     assert_eq!(rule("deny icmp4 any any 3 0").kinds[0], these(&[([3, 3], [0, 0])]));
     assert_eq!(rule("deny icmp6 any any 255 255").kinds[1], these(&[([255, 255], [255, 255])]));
 }
 
 #[test]
-fn fragments_are_a_kind_of_their_own() {
-    // C87.
+fn c87_fragments_are_a_kind_of_their_own() {
     assert_eq!(rule("deny icmp4 any any fragments").kinds, [Kinds::Fragments, Kinds::None]);
     assert_eq!(printed("deny icmp any any log fragments"), "deny icmp any any fragments log");
     assert_eq!(rule("deny icmp any any").kinds, [Kinds::Any, Kinds::Any]);
@@ -167,6 +164,10 @@ fn prints_one_text_for_one_meaning() {
             "deny icmp any any length 0-100 ttl 5-5 dscp 46 vlan 7 log 1/100 monitor force",
         ),
         ("deny icmp any any dscp cs6", "deny icmp any any dscp 48"),
+        (
+            "deny icmp any any packet-too-big force quoted-mtu 67 quoted-source mismatch ttl 1",
+            "deny icmp any any packet-too-big ttl 1-1 quoted-source mismatch quoted-mtu 67-67 force",
+        ),
         ("deny icmp any any dscp af21 log 1/1", "deny icmp any any dscp 18 log"),
         ("access-list 101 permit icmp any any 8 log-input", "permit icmp4 any any echo log"),
     ] {
@@ -353,8 +354,7 @@ fn says_which_families_do_not_fit() {
 }
 
 #[test]
-fn says_what_is_wrong_with_a_type() {
-    // C85.
+fn c85_says_what_is_wrong_with_a_type() {
     assert_eq!(
         error("deny icmp any any timestamp-request"),
         "1:19 timestamp-request has no counterpart in IPv6 | write icmp4 if the rule is about IPv4 alone"
@@ -443,13 +443,13 @@ fn says_what_is_wrong_with_a_code() {
     );
     assert_eq!(
         error("deny icmp4 any any 8 xyzzy"),
-        "1:22 unknown code or option: xyzzy | expected a number, or an option: fragments, length, ttl, dscp, vlan, log, \
-         monitor, force"
+        "1:22 unknown code or option: xyzzy | expected a number, or an option: fragments, length, ttl, dscp, vlan, quoted-source, \
+         quoted-mtu, log, monitor, force"
     );
     assert_eq!(
         error("deny icmp6 any any router-renumbering xyzzy"),
         "1:39 unknown code or option: xyzzy | codes of this type: renum-command, renum-result, renum-seq-number; \
-         options: fragments, length, ttl, dscp, vlan, log, monitor, force"
+         options: fragments, length, ttl, dscp, vlan, quoted-source, quoted-mtu, log, monitor, force"
     );
 }
 
@@ -460,6 +460,25 @@ fn says_what_is_wrong_with_an_option() {
         "1:24 a type and `fragments`: fragments other than the first carry no type | leave out one of them, or write \
          two rules"
     );
+    // C80, C81: what is quoted can only be asked of messages that quote.
+    let quoting = "is about errors, which quote a packet, and this rule is not about them alone | name these types, like \
+                   {unreachable, time-exceeded, parameter-problem}";
+    assert_eq!(error("deny icmp any any quoted-source mismatch"), format!("1:19 quoted-source {quoting}"));
+    assert_eq!(
+        error("deny icmp4 any any 3-8 quoted-source mismatch"),
+        format!("1:24 quoted-source {quoting}")
+    );
+    let telling = "is about the messages that tell an MTU, and this rule is not about them alone | name these types, like \
+                   packet-too-big";
+    assert_eq!(error("deny icmp4 any any unreachable quoted-mtu 0-67"), format!("1:32 quoted-mtu {telling}"));
+    assert_eq!(error("deny icmp any any quoted-mtu 0-67"), format!("1:19 quoted-mtu {telling}"));
+    assert_eq!(
+        error("deny icmp any any unreachable quoted-source missmatch"),
+        "1:45 expected mismatch: the message quotes a packet that its receiver has not sent, found missmatch | did you mean \
+         mismatch?"
+    );
+    let mtu = "expected an MTU from 0 to 65535, or a range of them like 3-5, found";
+    assert_eq!(error("deny icmp any any packet-too-big quoted-mtu 65536"), format!("1:45 {mtu} 65536"));
     let vlan = "expected a VLAN from 1 to 4094, found";
     assert_eq!(error("deny icmp any any vlan 0"), format!("1:24 {vlan} 0"));
     assert_eq!(error("deny icmp any any vlan 4095"), format!("1:24 {vlan} 4095"));
@@ -493,7 +512,7 @@ fn says_what_is_wrong_with_an_option() {
     );
     assert_eq!(
         error("deny icmp any any log time-range"),
-        "1:23 unknown option: time-range | options: fragments, length, ttl, dscp, vlan, log, monitor, force"
+        "1:23 unknown option: time-range | options: fragments, length, ttl, dscp, vlan, quoted-source, quoted-mtu, log, monitor, force"
     );
 }
 
