@@ -11,6 +11,7 @@ use icmp_tests::{
     netns::{ANYCAST, ANYCAST4, ANYCAST6, CLIENT_END, Lab, Namespace, SERVER4, SERVER6},
     ping::{ping, ping_says, stack_received},
     scapy,
+    seed::is_long,
 };
 
 /// Demands that the text has all of these parts.
@@ -72,8 +73,7 @@ fn c14_c59_fragmented_pings_are_answered_by_the_stack() {
 
 /// For how long probers probe: a minute where there is time.
 fn probing() -> Duration {
-    let long = std::env::var_os("ICMPCTL_LONG").is_some();
-    Duration::from_secs(if long { 60 } else { 5 })
+    Duration::from_secs(if is_long() { 60 } else { 5 })
 }
 
 /// A prober's targets lose nothing: what fping gets, called as smokeping does, is complete.

@@ -25,7 +25,7 @@ use crate::{
 pub(crate) struct Test {
     /// Run only tests whose names contain this
     name: Option<OsString>,
-    /// Try random cases ten times as often, and flood for minutes
+    /// Try random cases ten times as often, and flood and probe for minutes
     #[arg(long)]
     long: bool,
     #[command(flatten)]
