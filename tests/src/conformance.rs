@@ -398,9 +398,6 @@ pub const SUBJECTS: [(&str, &[Requirement]); 7] = [
     ),
 ];
 
-/// Numbers that nothing covers yet.
-pub const UNMET: [u8; 3] = [80, 81, 95];
-
 /// The tests of the workspace that cover numbers, by number; each is a file's path, from the workspace's root, and a name.
 pub type Covered = BTreeMap<u8, Vec<(String, String)>>;
 
