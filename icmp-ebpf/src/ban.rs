@@ -25,7 +25,7 @@ pub(crate) fn are_there<S: State>(state: &S) -> bool {
     state.setting(|config| &config.ban_lengths[0].length4) != 0
 }
 
-/// Whether an address, as words in memory order, is banned. It is [`State::is_banned`] that is called.
+/// Whether an address, as words in memory order, is banned.
 #[inline(always)]
 pub(crate) fn is_banned<S: State>(state: &S, family: Family, address: [u64; 2]) -> bool {
     let now = Until::from_nanoseconds(state.now());
@@ -43,42 +43,51 @@ pub(crate) fn is_banned<S: State>(state: &S, family: Family, address: [u64; 2]) 
     false
 }
 
-/// Remembers that an address is over the rate that begins at a byte of the tables, and bans it if it has been for long enough. It is
-/// [`State::is_over`] that is called.
+/// Remembers that an address is over the rate that begins at a byte of the tables, and says for how many ticks it has been, if that
+/// is long enough for a ban, and the address may be banned; else 0. It is [`State::is_over`] that is called.
 #[inline(always)]
-pub(crate) fn is_over<S: State>(state: &mut S, rate: u32, family: Family, address: [u64; 2]) {
-    let Some(rate) = state.table::<Rate>(rate) else { return };
+pub(crate) fn is_over<S: State>(state: &mut S, rate: u32, family: Family, address: [u64; 2]) -> u64 {
+    let Some(rate) = state.table::<Rate>(rate) else { return 0 };
     let penalty = Penalty::from_number(rate.ban);
-    let (over_slot, seed) = (rate.over_slot, rate.seed);
-    let lengths = BanLengths {
-        mask6: rate.mask6,
-        mask4: rate.mask4,
-        length4: rate.length4,
-        length6: rate.length6,
-        reserved: [0; 2],
-    };
-    let source = source(family, address, &lengths);
-    let secret = secret(state);
-    let Lasting { ticks, evicting } = state.lasts(Place::new(source.address, !seed, secret), penalty.pause());
+    let seed = rate.seed;
+    let source = source(family, address, &lengths(rate));
+    let place = Place::new(source.address, !seed, secret(state));
+    let Lasting { ticks, evicting } = state.lasts(place, penalty.pause());
     if evicting {
         let slot = state.setting(|config| &config.evicted_slot);
         state.count_rule(slot);
     }
-    if ticks < penalty.after_ticks() || is_ours(state, family, address) {
-        return;
-    }
+    if ticks < penalty.after_ticks() || is_ours(state, family, address) { 0 } else { ticks }
+}
+
+/// Bans an address that has been over the rate that begins at a byte of the tables for so many ticks. It is [`State::bans`] that is
+/// called.
+#[inline(always)]
+pub(crate) fn bans<S: State>(state: &mut S, rate: u32, family: Family, address: [u64; 2], ticks: u64) {
+    let Some(rate) = state.table::<Rate>(rate) else { return };
+    let penalty = Penalty::from_number(rate.ban);
+    let source = source(family, address, &lengths(rate));
+    let over_slot = rate.over_slot;
     let now = state.now();
     let since = Until::from_nanoseconds(now.saturating_sub(ticks * TICK));
     // Rounded up, so that nobody comes out early.
     let end =
         Until::from_nanoseconds(now + u64::from(penalty.seconds) * 1_000_000_000 + 1_000_000_000 / 16 - 1);
     let banned = Banned { source, since: since.0, over_slot };
-    state.put_ban(
-        Place::new(source.address, source.seed(), secret),
-        banned,
-        end,
-        Until::from_nanoseconds(now),
-    );
+    let place = Place::new(source.address, source.seed(), secret(state));
+    state.put_ban(place, banned, end, Until::from_nanoseconds(now));
+}
+
+/// By prefixes of which lengths a rate bans.
+#[inline(always)]
+const fn lengths(rate: &Rate) -> BanLengths {
+    BanLengths {
+        mask6: rate.mask6,
+        mask4: rate.mask4,
+        length4: rate.length4,
+        length6: rate.length6,
+        reserved: [0; 2],
+    }
 }
 
 /// The prefix of one of these lengths that an address lies in.

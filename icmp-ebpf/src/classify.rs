@@ -49,8 +49,6 @@ pub(crate) trait Classifiable: Wire {
     fn address(&self, side: Side) -> [u64; 2];
     /// What the message of the packet whose IP header begins at `at` quotes, if it is one that quotes.
     fn quote<F: Frame>(frame: &F, at: usize) -> Option<Quote>;
-    /// What dynamic sets its source or its destination is in, or was.
-    fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership>;
 }
 
 /// By which address a rate counts.
@@ -190,10 +188,11 @@ fn facts<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize) 
     let depends = state.setting(|config| &config.facts);
     let mut sets = 0;
     if depends & DYNAMIC_SOURCES != 0 {
-        sets = sets_of::<Ip, F, S>(frame, state, at, Side::Source)?;
+        sets = state.sets_of(Ip::FAMILY, frame.read::<Ip>(at)?.address(Side::Source));
     }
     if depends & DYNAMIC_DESTINATIONS != 0 {
-        sets |= sets_of::<Ip, F, S>(frame, state, at, Side::Destination)? << DYNAMIC_SETS;
+        let address = frame.read::<Ip>(at)?.address(Side::Destination);
+        sets |= state.sets_of(Ip::FAMILY, address) << DYNAMIC_SETS;
     }
     let mut quote = Quote::NONE;
     if depends & QUOTES != 0 {
@@ -226,15 +225,19 @@ impl Quote {
 
 const NO_VLAN: u16 = 4096;
 
-/// Bit n: the source or the destination is in the dynamic set n.
+/// Bit n: an address, as words in memory order, is in the dynamic set n. It is [`State::sets_of`] that is called.
 #[inline(always)]
-fn sets_of<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize, side: Side) -> Option<u64> {
-    let mut sets = frame.read::<Ip>(at)?.membership(state, side).map_or(0, |sets| members(state, sets));
+pub(crate) fn sets_of<S: State>(state: &S, family: Family, [high, low]: [u64; 2]) -> u64 {
+    let membership = match family {
+        Family::Ipv4 => state.membership4((high as u32).to_ne_bytes()),
+        Family::Ipv6 => state.membership6([high.to_ne_bytes(), low.to_ne_bytes()]),
+    };
+    let mut sets = membership.map_or(0, |sets| members(state, sets));
     if ban::are_there(state) {
-        let is_banned = state.is_banned(Ip::FAMILY, frame.read::<Ip>(at)?.address(side));
+        let is_banned = ban::is_banned(state, family, [high, low]);
         sets |= u64::from(is_banned) << (state.setting(|config| &config.ban_set) & (DYNAMIC_SETS as u8 - 1));
     }
-    Some(sets)
+    sets
 }
 
 /// Bit n: still a member of the set n. By arithmetic, as [`satisfies`].
@@ -454,11 +457,6 @@ impl Classifiable for Ipv4 {
         });
         Some(Quote::new(is_own, mtu))
     }
-
-    #[inline(always)]
-    fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership> {
-        state.membership4(if side == Side::Source { self.source } else { self.destination })
-    }
 }
 
 impl Classifiable for Ipv6 {
@@ -515,10 +513,5 @@ impl Classifiable for Ipv6 {
         let quoted = frame.read::<Self>(begins).filter(|_| is_whole);
         let is_own = quoted.is_some_and(|quoted| words(quoted.source) == words(header.destination));
         Some(Quote::new(is_own, mtu))
-    }
-
-    #[inline(always)]
-    fn membership<'a, S: State>(&self, state: &'a S, side: Side) -> Option<&'a Membership> {
-        state.membership6(if side == Side::Source { self.source } else { self.destination })
     }
 }

@@ -29,7 +29,11 @@ pub(crate) fn is_within<Ip: Classifiable, F: Frame, S: State>(
                 && bans
                 && let Some(ip) = frame.read::<Ip>(at)
             {
-                state.is_over(place, Ip::FAMILY, ip.address(Side::Source));
+                let source = ip.address(Side::Source);
+                let ticks = state.is_over(place, Ip::FAMILY, source);
+                if ticks != 0 {
+                    state.bans(place, Ip::FAMILY, source, ticks);
+                }
             }
             return flags & Rate::PASS != 0;
         }

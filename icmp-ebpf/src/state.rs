@@ -14,7 +14,7 @@ use icmp_common::{
 
 use crate::{
     ban,
-    classify::{Facts, settle},
+    classify::{Facts, sets_of, settle},
     limit::takes,
 };
 
@@ -45,6 +45,13 @@ pub trait State {
     {
         settle(self, decision, facts)
     }
+    /// Bit n: an address, as words in memory order, is in the dynamic set n.
+    fn sets_of(&self, family: Family, address: [u64; 2]) -> u64
+    where
+        Self: Sized,
+    {
+        sets_of(self, family, address)
+    }
     /// What dynamic sets the longest prefix around an IPv4 address, in network order, belongs to, if there is one.
     fn membership4(&self, address: [u8; 4]) -> Option<&Membership>;
     /// The same for an IPv6 address.
@@ -72,19 +79,20 @@ pub trait State {
     /// How long something has gone on that is remembered in the place of a bucket; see [`icmp_common::bucket::lasts`].
     fn lasts(&mut self, place: Place, pause: u64) -> Lasting;
 
-    /// Whether an address, as words in memory order, is banned.
-    fn is_banned(&self, family: Family, address: [u64; 2]) -> bool
+    /// Remembers that an address is over the rate that begins at a byte of the tables, and says for how many ticks it has been, if
+    /// that is long enough for a ban, and the address may be banned; else 0.
+    fn is_over(&mut self, rate: u32, family: Family, address: [u64; 2]) -> u64
     where
         Self: Sized,
     {
-        ban::is_banned(self, family, address)
+        ban::is_over(self, rate, family, address)
     }
-    /// Remembers that an address is over the rate that begins at a byte of the tables.
-    fn is_over(&mut self, rate: u32, family: Family, address: [u64; 2])
+    /// Bans an address that has been over a rate for so many ticks.
+    fn bans(&mut self, rate: u32, family: Family, address: [u64; 2], ticks: u64)
     where
         Self: Sized,
     {
-        ban::is_over(self, rate, family, address);
+        ban::bans(self, rate, family, address, ticks);
     }
     /// Whether there is a ban of this prefix; see [`icmp_common::bans`].
     fn holds_ban(&self, place: Place, source: &Source, now: Until) -> bool;

@@ -127,7 +127,7 @@ fn c36_c62_a_rejection_and_what_it_quotes_are_decoded() {
     assert_eq!((&told["reason"], &told["reply"]), (&"rejected-silently".into(), &Value::Null));
 }
 
-/// C67, C69: what the guard keeps, and what is left to the default.
+/// C67: what the guard keeps, and what is left to the default.
 #[test]
 fn c67_guard_and_default_are_named() {
     let (_directory, policy) = directory(POLICY);

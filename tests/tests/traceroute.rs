@@ -193,7 +193,7 @@ fn c39_c40_c41_c42_c43_c93_other_probes_are_passed() {
 
 /// Off unless switched on; off with all answers, too (C17). Rules about ICMP change nothing (C86).
 #[test]
-fn off_by_default() {
+fn c17_c86_off_by_default() {
     for family in Family::ALL {
         let frame = probe(family, 33_434);
         for tables in [policy("", OFTEN), policy("traceroute = true\nenabled = false", OFTEN)] {

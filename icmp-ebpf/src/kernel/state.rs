@@ -33,7 +33,11 @@ use super::{
         RULES, SRC4_ROOT, TABLES,
     },
 };
-use crate::{Facts, NextHop, Route, Side, State, ban, classify::settle, limit::takes};
+use crate::{
+    Facts, NextHop, Route, Side, State, ban,
+    classify::{sets_of, settle},
+    limit::takes,
+};
 
 /// The program's maps, and the context that helpers want.
 pub struct Maps {
@@ -154,6 +158,11 @@ impl State for Maps {
     }
 
     #[inline(always)]
+    fn sets_of(&self, family: Family, [high, low]: [u64; 2]) -> u64 {
+        icmpctl_sets_of(family as u32, high, low)
+    }
+
+    #[inline(always)]
     fn membership4(&self, address: [u8; 4]) -> Option<&Membership> {
         DYNAMIC4.get(&Key::new(32, address))
     }
@@ -208,13 +217,13 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn is_banned(&self, family: Family, [high, low]: [u64; 2]) -> bool {
-        icmpctl_is_banned(family as u32, high, low) != 0
+    fn is_over(&mut self, rate: u32, family: Family, [high, low]: [u64; 2]) -> u64 {
+        icmpctl_is_over(rate, family as u32, high, low)
     }
 
     #[inline(always)]
-    fn is_over(&mut self, rate: u32, family: Family, [high, low]: [u64; 2]) {
-        icmpctl_is_over(rate, family as u32, high, low);
+    fn bans(&mut self, rate: u32, family: Family, [high, low]: [u64; 2], ticks: u64) {
+        icmpctl_bans(rate, family as u32, high, low, ticks);
     }
 
     #[inline(always)]
@@ -287,18 +296,26 @@ extern "C" fn icmpctl_takes(rate: u32, high: u64, low: u64, length: u32) -> u32 
     takes(&mut Maps::new(ptr::null_mut()), rate, [high, low], length).into()
 }
 
-/// [`State::is_banned`], a function of its own for the same reason; 1 if so.
+/// [`State::sets_of`], a function of its own for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn icmpctl_is_banned(family: u32, high: u64, low: u64) -> u32 {
-    ban::is_banned(&Maps::new(ptr::null_mut()), family_of(family), [high, low]).into()
+extern "C" fn icmpctl_sets_of(family: u32, high: u64, low: u64) -> u64 {
+    sets_of(&Maps::new(ptr::null_mut()), family_of(family), [high, low])
 }
 
-/// [`State::is_over`], a function of its own for the same reason. It returns a number because the verifier wants one.
+/// [`State::is_over`], a function of its own for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn icmpctl_is_over(rate: u32, family: u32, high: u64, low: u64) -> u32 {
-    ban::is_over(&mut Maps::new(ptr::null_mut()), rate, family_of(family), [high, low]);
+extern "C" fn icmpctl_is_over(rate: u32, family: u32, high: u64, low: u64) -> u64 {
+    ban::is_over(&mut Maps::new(ptr::null_mut()), rate, family_of(family), [high, low])
+}
+
+/// [`State::bans`], a function of its own for the same reason, and because the kernel gives a program and what it calls 512 bytes of
+/// stack together. It returns a number because the verifier wants one.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_bans(rate: u32, family: u32, high: u64, low: u64, ticks: u64) -> u32 {
+    ban::bans(&mut Maps::new(ptr::null_mut()), rate, family_of(family), [high, low], ticks);
     0
 }
 
