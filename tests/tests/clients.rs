@@ -11,6 +11,7 @@ use icmp_tests::{
     netns::{ANYCAST, ANYCAST4, ANYCAST6, CLIENT_END, Lab, Namespace, SERVER4, SERVER6},
     ping::{ping, ping_says, stack_received},
     scapy,
+    seed::is_long,
 };
 
 /// Demands that the text has all of these parts.
@@ -72,8 +73,7 @@ fn c14_c59_fragmented_pings_are_answered_by_the_stack() {
 
 /// For how long probers probe: a minute where there is time.
 fn probing() -> Duration {
-    let long = std::env::var_os("ICMPCTL_LONG").is_some();
-    Duration::from_secs(if long { 60 } else { 5 })
+    Duration::from_secs(if is_long() { 60 } else { 5 })
 }
 
 /// A prober's targets lose nothing: what fping gets, called as smokeping does, is complete.
@@ -199,7 +199,7 @@ fn mtr_ends_at_served_addresses() {
             for way in ["", "-u ", "-u -P 33434 "] {
                 let far = &far;
                 scope.spawn(move || {
-                    let text = far.says(&format!("mtr -n -r -c 4 -i 1 -G 1 {way}{address}"));
+                    let text = far.says(&format!("mtr -n -r -c 4 -i 1 -G 2 {way}{address}"));
                     let hops = hops(&text);
                     let found: Vec<_> = hops.iter().map(|hop| &hop[1..4]).collect();
                     assert_eq!(found, [[router, "0.0%", "4"], [address, "0.0%", "4"]], "{way}\n{text}");
@@ -280,7 +280,7 @@ fn c28_c29_nping_is_answered() {
     assert_says(&text, &["Port unreachable (type=3/code=3)", "Rcvd: 1 (56B) | Lost: 0 (0.00%)"]);
 }
 
-/// C1, C10, C21, C52, C57: scapy gets, byte for byte, the replies that it expects, with every sort of tag.
+/// Sends requests, and waits for the very frame that each should come back as.
 const EXCHANGE: &str = r#"
 import select
 
@@ -317,9 +317,10 @@ for tag in [None] + tags:
                     print("same")
                     break
             else:
-                print("missing", expected.hex())
+                sys.exit(f"missing: {expected.hex()}")
 "#;
 
+/// C1, C10, C21, C52, C57: scapy gets, byte for byte, the replies that it expects, with every sort of tag.
 #[test]
 #[ignore = "needs root and BPF"]
 fn c01_c10_c21_c52_c57_scapy_gets_the_replies_that_it_expects() {

@@ -30,7 +30,7 @@ pub(crate) struct Test {
     /// such as 6.1, or `newest`; without this option 6.1, 6.12 and the newest come after the tests here
     #[arg(long, value_name = "VERSION,...", value_delimiter = ',')]
     kernel: Vec<Wanted>,
-    /// Try random cases ten times as often, and flood for minutes
+    /// Try random cases ten times as often, and flood and probe for minutes
     #[arg(long)]
     long: bool,
     #[command(flatten)]

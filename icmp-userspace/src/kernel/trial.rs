@@ -60,6 +60,13 @@ impl Change<'_> {
         let kept = self.site.pins.kept()?;
         let secret = kept.iter().find(|(name, _)| *name == BUCKETS).map(|(_, pin)| pin.as_path());
         let mut program = Program::load(object, tables, &[], secret, &self.site.files.verifier_log)?;
+        let missing = kept.is_empty();
+        let difference = match difference(running, program.id()?) {
+            Ok(None) if missing => Some(Difference::Unknown("some of its pins are missing".to_owned())),
+            Ok(difference) => difference,
+            Err(error) => Some(Difference::Unknown(error.to_string())),
+        };
+        // Last, because a bucket fills while tables are compared.
         let (mut buckets, mut bans) = (Vec::new(), Vec::new());
         for (name, pin) in kept.iter().map(|(name, pin)| (*name, pin)) {
             let doing = || format!("copying {}", pin.display());
@@ -76,12 +83,6 @@ impl Change<'_> {
             };
             copied.map_err(|error| io::Error::other(error.to_string())).doing(doing)?;
         }
-        let missing = buckets.is_empty();
-        let difference = match difference(running, program.id()?) {
-            Ok(None) if missing => Some(Difference::Unknown("some of its pins are missing".to_owned())),
-            Ok(difference) => difference,
-            Err(error) => Some(Difference::Unknown(error.to_string())),
-        };
         let asks = tables.config.next_hop == NextHop::Fib as u8;
         let interface = asks.then_some(self.site.interface.index);
         let trial = Trial { program, buckets, bans, interface };
