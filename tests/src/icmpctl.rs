@@ -79,6 +79,12 @@ impl fmt::Display for Finished {
 }
 
 impl Finished {
+    /// What it has said on stderr, but for the stages of work that took long.
+    #[must_use]
+    pub fn complaints(&self) -> String {
+        self.stderr.lines().filter(|line| !line.ends_with(" ...")).collect()
+    }
+
     /// What it printed.
     ///
     /// # Panics

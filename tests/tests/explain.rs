@@ -323,7 +323,7 @@ fn attached() -> Lab {
 fn told(lab: &Lab, arguments: &str) -> Value {
     let arguments: Vec<_> = ["explain", "--json"].into_iter().chain(arguments.split(' ')).collect();
     let finished = lab.icmpctl(&arguments);
-    assert_eq!(finished.stderr, "");
+    assert_eq!(finished.complaints(), "");
     serde_json::from_str(&finished.ok()).unwrap()
 }
 
@@ -386,7 +386,7 @@ fn saying_it_changes_nothing() {
     frames.extend([Ping6::default().frame(), frames[0][..10].to_vec()]);
     pcap(&path, &frames);
     let finished = lab.icmpctl(&["explain", "--pcap", path.to_str().unwrap(), "--json"]);
-    assert_eq!(finished.stderr, "");
+    assert_eq!(finished.complaints(), "");
     let all: Vec<Value> = finished.ok().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(
         all[..15].iter().all(|one| one["verdict"] == "rejected" && one["rule"]["number"] == 30),
