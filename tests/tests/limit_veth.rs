@@ -168,7 +168,8 @@ fn limits_survive_a_change_of_the_policy() {
 #[ignore = "needs root and BPF"]
 fn c89_threads_on_one_key_share_its_limit() {
     let time = Duration::from_secs(1);
-    for (rate, burst) in [(1000, 500), (20_000, 10_000), (1_000_000, 500_000)] {
+    // No more than slow and busy machines are over, too.
+    for (rate, burst) in [(1000, 500), (20_000, 10_000), (200_000, 100_000)] {
         for per in ["per source", "per destination", "per rule"] {
             for threads in [2, 4] {
                 let rule = format!("limit {rate}/s burst {burst} {per} icmp any any");
