@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use super::{guest, packages::Kernel};
 
 /// Seconds after which a kernel that has not powered off is given up: several times what all suites take on a busy machine.
-const PATIENCE: &str = "420";
+const PATIENCE: &str = "600";
 /// What `timeout` exits with if it had to end a command by SIGKILL.
 const KILLED: i32 = 128 + 9;
 
