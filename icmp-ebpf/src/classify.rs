@@ -23,7 +23,7 @@ use icmp_common::{
 };
 
 use crate::{
-    Frame, Side, State, ban,
+    Frame, Side, State, ban, hidden,
     parse::{Message, UNTAGGED},
     unlikely,
 };
@@ -243,7 +243,7 @@ pub(crate) fn sets_of<S: State>(state: &S, family: Family, [high, low]: [u64; 2]
 /// Bit n: still a member of the set n. By arithmetic, as [`satisfies`].
 #[inline(always)]
 fn members<S: State>(state: &S, membership: &Membership) -> u64 {
-    let now = u64::from(Until::from_nanoseconds(state.now()).0);
+    let now = hidden(Until::from_nanoseconds(state.now()).0 as usize) as u64;
     let mut sets = 0;
     for (set, until) in membership.until.iter().enumerate() {
         sets |= now.wrapping_sub(u64::from(*until)) >> 63 << set;

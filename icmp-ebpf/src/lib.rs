@@ -306,3 +306,24 @@ fn cold() {
         core::arch::asm!("{0} = 0", out(reg) _, options(nomem, nostack));
     }
 }
+
+/// The same number, of which the compiler no longer knows where it came from.
+///
+/// Without this it drops later bounds checks that follow from a length it has seen checked. They do follow, but the kernel's
+/// verifier only believes in checks against constants. And it makes comparisons of arithmetic, which the verifier would follow both
+/// ways.
+#[inline(always)]
+fn hidden(number: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    let number = {
+        let mut number = number;
+        // A move to itself: without any instruction, two lines of debug information would share one place, which
+        // the kernel refuses.
+        // SAFETY: it changes nothing.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags));
+        }
+        number
+    };
+    number
+}

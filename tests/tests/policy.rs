@@ -303,7 +303,8 @@ reject sends at most 5/s burst 20 to one source, 1000/s burst 50 in all
 fn show_prints_json() {
     let meaning = good().meaning("good.toml");
     let respond = json!({
-        "enabled": true, "to": ["own", "198.51.100.7"], "ttl": 255, "verify_checksum": true, "next_hop": "swap"
+        "enabled": true, "to": ["own", "198.51.100.7"], "ttl": 255, "verify_checksum": true, "next_hop": "swap",
+        "timestamp": false, "traceroute": false, "probe": []
     });
     assert_eq!(meaning["respond"], respond);
     let sets = json!([

@@ -32,7 +32,7 @@ fn the_program_without_rules_is_taken() {
 #[test]
 #[ignore = "needs root and BPF"]
 fn the_program_with_rules_and_limits_is_taken() {
-    let policy = "respond.next-hop = \"fib\"\n\
+    let policy = "respond = { next-hop = \"fib\", timestamp = true, traceroute = true, probe = [\"0.0.0.0/0\", \"::/0\"] }\n\
                   sets.few = [\"198.51.100.0/24\", \"2001:db8:1::/48\"]\n\
                   sets.banned = { dynamic = true }\n\
                   acl.default = \"deny\"\n\
@@ -41,7 +41,19 @@ fn the_program_with_rules_and_limits_is_taken() {
                   reject icmp4 10.0.0.0 0.255.1.255 any length 100-200\n\
                   deny icmp set:few any {echo, echo-reply} ttl 0-5\n\
                   limit 10/s burst 20 per source, 1000/s per rule ban 10m after 30s icmp any any echo\n\
+                  limit 10/s per source/24 ban 10m after 30s icmp any any echo length 100-200\n\
+                  limit 10/s per source/16 ban 10m after 30s icmp4 any any echo-reply\n\
+                  limit 10/s per source/48 ban 10m after 30s icmp6 any any echo-reply\n\
+                  deny icmp any any unreachable quoted-source mismatch force\n\
+                  deny icmp6 any set:banned packet-too-big quoted-mtu 0-1279 force\n\
                   limit 10/s per destination exceed pass icmp any any\n\
-                  \"\"\"\n";
-    is_taken("rules and limits", policy);
+                  ";
+    // More pairs of sources and destinations than one block holds.
+    let pairs = (0..100).map(|host| {
+        format!(
+            "permit icmp 10.0.{host}.0/24 host 192.0.2.{host} ttl 3\npermit icmp 2001:db8:{host}::/48 host 2001:db8::{host}"
+        )
+    });
+    let policy = format!("{policy}{}\n\"\"\"\n", pairs.collect::<Vec<_>>().join("\n"));
+    is_taken("rules and limits", &policy);
 }

@@ -1,6 +1,6 @@
 //! The frame as the driver hands it over. All pointer arithmetic of the data path stands in this file.
 
-use core::{arch::asm, hint::assert_unchecked, ptr};
+use core::{hint::assert_unchecked, mem::MaybeUninit, ptr};
 
 use aya_ebpf::{
     bindings::xdp_md,
@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use icmp_common::wire::Wire;
 
-use crate::{Frame, MAX_SUM, cold, unlikely};
+use crate::{Frame, MAX_SUM, cold, hidden, unlikely};
 
 /// Bytes that one round of [`PacketFrame::sum`] adds up.
 const BLOCK: usize = 64;
@@ -165,11 +165,12 @@ const NO_SUM: u64 = u64::MAX;
 extern "C" fn icmpctl_sum(context: *mut xdp_md, at: u32, length: u32) -> u64 {
     let mut sum = 0;
     let mut done = 0;
+    let mut room = MaybeUninit::uninit();
     for _ in 0..MAX_SUM / PIECE {
         if done + PIECE as u32 > length {
             break;
         }
-        let piece = sum_of_piece(context, at + done, PIECE as u32);
+        let piece = sum_of_piece(context, at + done, PIECE as u32, &mut room);
         if piece == NO_SUM {
             return NO_SUM;
         }
@@ -182,21 +183,26 @@ extern "C" fn icmpctl_sum(context: *mut xdp_md, at: u32, length: u32) -> u64 {
     // What is left is less than a piece. So computed, the verifier of Linux 6.1 knows that it is something; it learns nothing from a
     // comparison with a single number.
     let left = (hidden((length - done) as usize - 1) as u32 & (PIECE as u32 - 1)) + 1;
-    let piece = sum_of_piece(context, at + done, left);
+    for word in 0..PIECE / 8 {
+        // Volatile: the compiler would call a loop that goes byte by byte.
+        // SAFETY: a word of the room.
+        unsafe { ptr::write_volatile(room.as_mut_ptr().cast::<u64>().add(word), 0) };
+    }
+    let piece = sum_of_piece(context, at + done, left, &mut room);
     if piece == NO_SUM { NO_SUM } else { sum + piece }
 }
 
-/// The sum of at most [`PIECE`] bytes, and at least one.
+/// The sum of at most [`PIECE`] bytes, and at least one; if they are fewer, the room is zero.
 #[inline(always)]
-fn sum_of_piece(context: *mut xdp_md, at: u32, length: u32) -> u64 {
-    let mut piece = [0_u64; PIECE / 8];
+fn sum_of_piece(context: *mut xdp_md, at: u32, length: u32, room: &mut MaybeUninit<[u64; PIECE / 8]>) -> u64 {
     // SAFETY: a valid context, and room for as many bytes as are copied.
-    let outcome = unsafe { bpf_xdp_load_bytes(context, at, piece.as_mut_ptr().cast(), length) };
+    let outcome = unsafe { bpf_xdp_load_bytes(context, at, room.as_mut_ptr().cast(), length) };
     if outcome < 0 {
         return NO_SUM;
     }
     let mut sum = 0;
-    for word in piece {
+    // SAFETY: as many bytes have been copied there, or what is missing is zero.
+    for word in unsafe { room.assume_init_ref() } {
         sum += (word >> 32) + (word & 0xffff_ffff);
     }
     sum
@@ -213,19 +219,6 @@ fn bounded<const MOST: usize>(length: usize) -> Option<usize> {
 #[inline(always)]
 fn whole(length: usize, size: usize) -> usize {
     hidden(length & !(size - 1))
-}
-
-/// The same number, of which the compiler no longer knows where it came from.
-///
-/// Without this it drops later bounds checks that follow from a length it has seen checked. They do follow, but
-/// the verifier only believes in checks against constants.
-#[inline(always)]
-pub(super) fn hidden(mut number: usize) -> usize {
-    // A move to itself: without any instruction, two lines of debug information would share one place, which
-    // the kernel refuses.
-    // SAFETY: it changes nothing.
-    unsafe { asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags)) };
-    number
 }
 
 impl PacketFrame {

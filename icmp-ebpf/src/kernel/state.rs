@@ -14,7 +14,7 @@ use icmp_common::{
     Family, Plain,
     bans::{self, BAN_LINES, Banned, Source},
     bucket::{self, Ask, CELLS, Lasting, Line, Place, Taken},
-    config::Config,
+    config::{Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES},
     counters::{RULE_CHUNK, Slot},
     dynamic::{Membership, Until},
     limits::{self, Purse},
@@ -26,16 +26,14 @@ use icmp_common::{
     },
 };
 
-use super::{
-    frame::hidden,
-    maps::{
-        BANS, BUCKETS, Bans, Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, HOSTS, KINDS, PURSES,
-        RULES, SRC4_ROOT, TABLES,
-    },
+use super::maps::{
+    BANS, BUCKETS, Bans, Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, HOSTS, KINDS, PURSES,
+    RULES, SRC4_ROOT, TABLES,
 };
 use crate::{
     Facts, NextHop, Route, Side, State, ban,
     classify::{sets_of, settle},
+    hidden,
     limit::takes,
 };
 
@@ -57,6 +55,12 @@ impl Maps {
         // SAFETY: the helper takes nothing and changes nothing.
         let jiffies = unsafe { bpf_jiffies64() };
         jiffies.wrapping_mul(u64::from(self.setting(|config| &config.jiffy)))
+    }
+
+    /// Whether there are rules, in either family.
+    #[inline(always)]
+    fn has_rules(&self) -> bool {
+        self.setting(|config| &config.acl[0].rules) != 0 || self.setting(|config| &config.acl[1].rules) != 0
     }
 
     #[inline(always)]
@@ -283,31 +287,49 @@ impl State for Maps {
 
 /// [`State::settle`]. With a global name and called, because the kernel's verifier then follows it on its own, once, and knows
 /// nothing of its result: followed in its place, every way through it would be followed by all that comes after it.
+///
+/// It follows such functions whether they are called or not (Linux before 6.8), so each begins by asking whether the policy needs it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn icmpctl_settle(decision: u64, packet: u64, sets: u64) -> u64 {
-    settle(&Maps::new(ptr::null_mut()), Decision(decision), Facts { packet, sets }).0
+    let state = Maps::new(ptr::null_mut());
+    if !state.has_rules() {
+        return decision;
+    }
+    settle(&state, Decision(decision), Facts { packet, sets }).0
 }
 
 /// [`State::takes`], a function of its own for the same reason; 1 if there were tokens enough.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn icmpctl_takes(rate: u32, high: u64, low: u64, length: u32) -> u32 {
-    takes(&mut Maps::new(ptr::null_mut()), rate, [high, low], length).into()
+    let mut state = Maps::new(ptr::null_mut());
+    if !state.has_rules() && state.setting(|config| &config.traceroute) == 0 {
+        return 0;
+    }
+    takes(&mut state, rate, [high, low], length).into()
 }
 
 /// [`State::sets_of`], a function of its own for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn icmpctl_sets_of(family: u32, high: u64, low: u64) -> u64 {
-    sets_of(&Maps::new(ptr::null_mut()), family_of(family), [high, low])
+    let state = Maps::new(ptr::null_mut());
+    if state.setting(|config| &config.facts) & (DYNAMIC_SOURCES | DYNAMIC_DESTINATIONS) == 0 {
+        return 0;
+    }
+    sets_of(&state, family_of(family), [high, low])
 }
 
 /// [`State::is_over`], a function of its own for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn icmpctl_is_over(rate: u32, family: u32, high: u64, low: u64) -> u64 {
-    ban::is_over(&mut Maps::new(ptr::null_mut()), rate, family_of(family), [high, low])
+    let mut state = Maps::new(ptr::null_mut());
+    if !ban::are_there(&state) {
+        return 0;
+    }
+    ban::is_over(&mut state, rate, family_of(family), [high, low])
 }
 
 /// [`State::bans`], a function of its own for the same reason, and because the kernel gives a program and what it calls 512 bytes of
@@ -315,7 +337,10 @@ extern "C" fn icmpctl_is_over(rate: u32, family: u32, high: u64, low: u64) -> u6
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn icmpctl_bans(rate: u32, family: u32, high: u64, low: u64, ticks: u64) -> u32 {
-    ban::bans(&mut Maps::new(ptr::null_mut()), rate, family_of(family), [high, low], ticks);
+    let mut state = Maps::new(ptr::null_mut());
+    if ban::are_there(&state) {
+        ban::bans(&mut state, rate, family_of(family), [high, low], ticks);
+    }
     0
 }
 
