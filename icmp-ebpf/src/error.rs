@@ -21,7 +21,7 @@ use icmp_common::{
 use crate::{
     Frame, NextHop, Route, State,
     answer::{by_fib, not_for_us},
-    classify::{Classifiable, destination4, destination6},
+    classify::Classifiable,
     limit::is_within,
     parse::{TAGGED, UNTAGGED},
 };
@@ -86,10 +86,11 @@ fn error4<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
         return None;
     }
     // A subnet's broadcast address, which only the tables know.
-    if destination4(state, source).destination() == Destination::NotUnicast {
+    if state.destination(Family::Ipv4, [from.into(), 0]).destination() == Destination::NotUnicast {
         return None;
     }
-    let source4 = match destination4(state, destination).destination() {
+    let to = u32::from_ne_bytes(destination).into();
+    let source4 = match state.destination(Family::Ipv4, [to, 0]).destination() {
         Destination::NotUnicast => return None,
         Destination::Served | Destination::Own => destination,
         Destination::NotServed => u32::to_ne_bytes(state.setting(|config| &config.source4)),
@@ -129,7 +130,7 @@ fn error6<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
     if !ipv6::is_node(ipv6::words(source)) || source == destination {
         return None;
     }
-    let source6 = match destination6(state, destination).destination() {
+    let source6 = match state.destination(Family::Ipv6, ipv6::words(destination)).destination() {
         Destination::NotUnicast => return None,
         Destination::Served | Destination::Own => destination,
         Destination::NotServed => own_source6(state),

@@ -227,7 +227,7 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Ok(Reason::BadHeader) };
     let message = Message::new(packet.icmp.message());
     // classify: source, destination, type and code -> what the rules say.
-    let classified = classify::<Ip, F, S>(frame, state, IP, message);
+    let classified = classify::<false, Ip, F, S>(frame, state, IP, message);
     match classified.outcome.ruling() {
         Ruling::Permit => {}
         // limit: the rule's rates.
@@ -271,8 +271,8 @@ fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: 
         return End::at(count(state, family, reason));
     }
     let outcome = match family {
-        Family::Ipv4 => classify::<Ipv4, F, S>(frame, state, ip, parsed.message).outcome,
-        Family::Ipv6 => classify::<Ipv6, F, S>(frame, state, ip, parsed.message).outcome,
+        Family::Ipv4 => classify::<true, Ipv4, F, S>(frame, state, ip, parsed.message).outcome,
+        Family::Ipv6 => classify::<true, Ipv6, F, S>(frame, state, ip, parsed.message).outcome,
     };
     let reason = match outcome.ruling() {
         Ruling::Permit => parsed.reason,
