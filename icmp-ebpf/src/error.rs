@@ -46,8 +46,10 @@ pub(crate) enum Sent {
     No = 0,
     /// The frame is the error.
     Yes = 1,
-    /// More than are allowed have been sent.
+    /// More than are allowed have been sent; the packet is as it was.
     OverLimit = 2,
+    /// None could be made of the packet, which is no longer what it was.
+    Lost = 3,
 }
 
 /// Makes the packet whose IP header begins at `ip` the error about it, with this code.
@@ -109,14 +111,34 @@ fn error4<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
     if !may_send::<Ipv4, F, S>(frame, state, ip) {
         return Some(Sent::OverLimit);
     }
-    put_before(frame, ip, BEFORE4, quoted, next_hop)?;
+    if !frame.grow(BEFORE4) {
+        return None;
+    }
     let ttl = state.setting(|config| &config.ttl);
-    *frame.write::<Ipv4>(ip)? = Ipv4::new((icmp::HEADER + quoted) as u16, PRECEDENCE, ttl, source4, source);
+    let header = Ipv4::new((icmp::HEADER + quoted) as u16, PRECEDENCE, ttl, source4, source);
+    match write4(frame, ip, next_hop, quoted, header, code) {
+        Some(()) => Some(Sent::Yes),
+        None => Some(Sent::Lost),
+    }
+}
+
+/// Writes the error before the packet, where there is room for it by now.
+#[inline(always)]
+fn write4<F: Frame>(
+    frame: &mut F,
+    ip: usize,
+    next_hop: NextHop,
+    quoted: usize,
+    header: Ipv4,
+    code: u8,
+) -> Option<()> {
+    put_before(frame, ip, BEFORE4, quoted, next_hop)?;
+    *frame.write::<Ipv4>(ip)? = header;
     let at = ip + ipv4::HEADER;
     *frame.write::<Icmp>(at)? = Icmp::error(UNREACHABLE4, code);
     let sum = frame.sum::<MOST4>(at, |frame| Some(frame.read::<Ipv4>(ip)?.total_length() - ipv4::HEADER))?;
     frame.write::<Icmp>(at)?.set_checksum(!checksum::fold(sum));
-    Some(Sent::Yes)
+    Some(())
 }
 
 /// `None`: no error may be sent.
@@ -144,15 +166,35 @@ fn error6<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
     if !may_send::<Ipv6, F, S>(frame, state, ip) {
         return Some(Sent::OverLimit);
     }
-    put_before(frame, ip, BEFORE6, quoted, next_hop)?;
+    if !frame.grow(BEFORE6) {
+        return None;
+    }
     let hops = state.setting(|config| &config.ttl);
-    *frame.write::<Ipv6>(ip)? = Ipv6::new((icmp::HEADER + quoted) as u16, hops, source6, source);
+    let header = Ipv6::new((icmp::HEADER + quoted) as u16, hops, source6, source);
+    match write6(frame, ip, next_hop, quoted, header, code) {
+        Some(()) => Some(Sent::Yes),
+        None => Some(Sent::Lost),
+    }
+}
+
+/// Writes the error before the packet, where there is room for it by now.
+#[inline(always)]
+fn write6<F: Frame>(
+    frame: &mut F,
+    ip: usize,
+    next_hop: NextHop,
+    quoted: usize,
+    header: Ipv6,
+    code: u8,
+) -> Option<()> {
+    put_before(frame, ip, BEFORE6, quoted, next_hop)?;
+    *frame.write::<Ipv6>(ip)? = header;
     let at = ip + ipv6::HEADER;
     *frame.write::<Icmp>(at)? = Icmp::error(UNREACHABLE6, code);
     let sum = frame.sum::<MOST6>(at, |frame| Some(frame.read::<Ipv6>(ip)?.payload_length()))?;
     let pseudo_header = frame.read::<Ipv6>(ip)?.pseudo_header_sum();
     frame.write::<Icmp>(at)?.set_checksum(!checksum::fold(pseudo_header + sum));
-    Some(Sent::Yes)
+    Some(())
 }
 
 /// Whether one more error may be sent to the packet's source, and one more in all.
@@ -183,7 +225,7 @@ fn next_hop<F: Frame, S: State>(frame: &F, state: &mut S, ip: usize, route: &Rou
     state.next_hop(route)
 }
 
-/// Cuts the packet to what is quoted of it, makes room before it, and puts the link layer's header before that.
+/// Cuts the packet, before which there is so much room, to what is quoted of it, and puts the link layer's header before the room.
 #[inline(always)]
 fn put_before<F: Frame>(
     frame: &mut F,
@@ -192,7 +234,7 @@ fn put_before<F: Frame>(
     quoted: usize,
     next_hop: NextHop,
 ) -> Option<()> {
-    if !frame.cut(ip + quoted) || !frame.grow(room) {
+    if !frame.cut(room + ip + quoted) {
         return None;
     }
     let mut ethernet = *frame.read::<Ethernet>(room)?;

@@ -2,7 +2,7 @@
 //!
 //! The data path is written once, generic over a [`Frame`] (bounds-checked bytes) and a [`State`] (settings,
 //! tables, counters, the kernel's routing table), and runs in the kernel (`main.rs`, `kernel/`) and on the host
-//! (tests). [`handle`] reads as the list of its steps; each step is a file of its own.
+//! (`explain`, tests). [`handle`] reads as the list of its steps; each step is a file of its own.
 
 #![no_std]
 // BPF's inline assembly; the kernel half is built with a compiler that allows it.
@@ -177,10 +177,10 @@ fn rare<F: Frame, S: State>(frame: &mut F, state: &mut S, end: End) -> Verdict {
         // Nothing happens to it, and it is no ICMP.
         (true, Sent::No) => return Verdict::Pass,
         (true, Sent::Yes) => Reason::Traceroute,
-        (true, Sent::OverLimit) => Reason::TracerouteOverLimit,
+        (true, Sent::OverLimit | Sent::Lost) => Reason::TracerouteOverLimit,
         (false, Sent::Yes) => Reason::Rejected,
         (false, Sent::OverLimit) => Reason::RejectOverLimit,
-        (false, Sent::No) => Reason::RejectedSilently,
+        (false, Sent::No | Sent::Lost) => Reason::RejectedSilently,
     };
     count(state, family, reason)
 }

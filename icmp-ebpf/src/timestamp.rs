@@ -37,9 +37,9 @@ pub(crate) fn timestamp<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: us
         return reason;
     }
     let Some(next_hop) = way_back::<Ipv4, F, S>(frame, state, ip) else { return Reason::NoNextHop };
-    // What is cut off; but Ethernet's least length stays.
-    if frame.holds(ip, LEAST_PAYLOAD) && !frame.cut(ip + LEAST_PAYLOAD) {
-        return Reason::BadHeader;
+    // Ethernet's least length stays. What can't be cut off is padding.
+    if frame.holds(ip, LEAST_PAYLOAD) {
+        let _ = frame.cut(ip + LEAST_PAYLOAD);
     }
     let time = milliseconds_of_day(state.utc());
     if let Some(message) = frame.write::<Timestamp>(ip + ipv4::HEADER) {

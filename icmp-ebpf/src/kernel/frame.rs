@@ -143,6 +143,10 @@ impl Frame for PacketFrame {
     #[inline(always)]
     fn cut(&mut self, length: usize) -> bool {
         let less = length as i32 - self.length() as i32;
+        // Where there are several buffers, drivers may refuse to make the last one longer, even by nothing.
+        if less == 0 {
+            return true;
+        }
         // SAFETY: as above.
         let outcome = unsafe { bpf_xdp_adjust_tail(self.context, less) };
         self.renew();
