@@ -203,22 +203,43 @@ pub async fn readable(
         let Some(counters) = pins.map("COUNTERS").filter(|pin| pin.exists()) else { continue };
         pins.kept()?;
         let interface = netlink.by_index(index).await?;
-        let record = Files::of(pins.key())?.read();
-        let program = match pins.open_link(index)? {
-            Some(link) => Some(link.info().doing(|| "asking what is attached".to_owned())?.program),
-            None => None,
-        };
-        let generation = match (record, program) {
-            (Some(record), Some(program)) => state::State::at(record.state).read(program),
-            _ => Ok(None),
-        };
         found.push(Readable {
             interface: interface.map_or_else(|| format!("interface {index}"), |interface| interface.name),
             counters,
             rules: if pins.has("RULES")? { pins.map("RULES") } else { None },
             buckets: if pins.has(BUCKETS)? { pins.map(BUCKETS) } else { None },
-            generation,
+            generation: generation(&pins, index)?,
         });
+    }
+    Ok(found)
+}
+
+/// How often a program is looked for that may just have given way to another one.
+const TRIES: u32 = 5;
+
+/// What belongs to the program that is attached, if one is and anything is known of it.
+fn generation(pins: &Pins, index: u32) -> Result<Result<Option<Generation>, Error>, Error> {
+    let attached = || match pins.open_link(index)? {
+        Some(link) => {
+            link.info().doing(|| "asking what is attached".to_owned()).map(|info| Some(info.program))
+        }
+        None => Ok(None),
+    };
+    let record = Files::of(pins.key())?.read();
+    let mut program = attached()?;
+    let mut found = Ok(None);
+    for _ in 0..TRIES {
+        let (Some(record), Some(id)) = (&record, program) else { return Ok(Ok(None)) };
+        found = state::State::at(record.state.clone()).read(id);
+        if matches!(found, Ok(Some(_))) {
+            break;
+        }
+        // The generation of a program goes with it.
+        let now = attached()?;
+        if now == program {
+            break;
+        }
+        program = now;
     }
     Ok(found)
 }
