@@ -1,5 +1,6 @@
 //! `icmpctl stats`: what became of the packets, and why.
 
+mod snmp;
 mod table;
 mod watch;
 
@@ -41,6 +42,9 @@ pub(super) struct Arguments {
     /// List what was within each rate of a limit and what over it, and how full the table of buckets is
     #[arg(long)]
     limits: bool,
+    /// List the stack's own ICMP counters instead, and what they miss because icmpctl did it
+    #[arg(long, conflicts_with_all = ["rules", "limits", "watch"])]
+    snmp: bool,
     /// Read anew every so often (1s, 10s, 1m), and say how many packets came a second, until Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     watch: Option<Duration>,
@@ -97,6 +101,9 @@ impl Limits {
 impl Arguments {
     pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
         let netlink = Netlink::open()?;
+        if self.snmp {
+            return self.snmp(&netlink, places).await;
+        }
         if let Some(interval) = self.watch {
             return self.watch(&netlink, places, interval).await;
         }

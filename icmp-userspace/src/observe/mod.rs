@@ -4,3 +4,4 @@ pub mod counters;
 pub mod limits;
 pub mod rates;
 pub mod rules;
+pub mod snmp;
