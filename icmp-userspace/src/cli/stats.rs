@@ -130,7 +130,7 @@ impl Arguments {
 
     /// Reads what was counted on an interface, and compares it with the reading before, if there was one.
     fn read(&self, readable: Readable, before: Option<&Reading>) -> anyhow::Result<(Statistics, Reading)> {
-        let Readable { interface, counters, rules, buckets, generation } = readable;
+        let Readable { interface, counters, rules, buckets, generation, .. } = readable;
         let counters =
             counters::read_pinned(&counters).with_context(|| format!("reading {}", counters.display()))?;
         let at = Instant::now();
