@@ -49,7 +49,7 @@ pub enum Step {
     Classify,
     /// Whether a rule's rates allow it.
     Limit,
-    /// Whether and how an echo request is answered.
+    /// Whether and how a request is answered.
     Answer,
     /// Whether and how an error is sent about a packet that a rule rejects.
     Reject,
@@ -138,7 +138,7 @@ reasons! {
     Fragment = 10, Pass, "fragment", "Fragment: left to the stack, which reassembles it.";
     /// RFC 1122 3.2.2.6: Record Route and Timestamp options want an update that the stack knows to make.
     IpOptions = 11, Pass, "ip-options", "IPv4 header with options: left to the stack, which updates them.";
-    /// RFC 8200; seen where ICMPv6 follows directly upon the first extension header.
+    /// RFC 8200; seen where ICMPv6 follows upon up to four extension headers.
     ExtensionHeader = 12, Pass, "extension-header", "ICMPv6 behind an IPv6 extension header: left to the stack.";
     /// `next-hop = "fib"` and the kernel's table names none for this reply out of this interface.
     NoNextHop = 13, Pass, "no-next-hop", "Request whose reply the routing table can't send out of this interface at once: left to the stack.";
@@ -173,7 +173,7 @@ reasons! {
     /// `respond.traceroute = true`. UDP: only such probes are counted.
     Traceroute = 28, Answer, "traceroute", "UDP probe of a traceroute to a served address that is not the host's: answered by port unreachable.";
     /// The limits of errors hold for these answers, too: RFC 1812 4.3.2.8, RFC 4443 2.4 (f).
-    TracerouteOverLimit = 29, Limit, "traceroute-over-limit", "UDP probe of a traceroute, when more errors than are allowed have been sent: dropped.";
+    TracerouteOverLimit = 29, Limit, "traceroute-over-limit", "UDP probe of a traceroute, when more errors than are allowed have been sent, or none could be made: dropped.";
 }
 
 impl Reason {

@@ -13,11 +13,7 @@ use icmp_common::{
     tables::Destination,
 };
 
-use crate::{
-    State,
-    classify::{destination4, destination6},
-    limit::secret,
-};
+use crate::{State, limit::secret};
 
 /// Whether the policy bans anybody; if not, the kernel's verifier removes what follows.
 #[inline(always)]
@@ -103,10 +99,6 @@ fn source(family: Family, [high, low]: [u64; 2], lengths: &BanLengths) -> Source
 
 /// Whether an address is served, or the interface's own.
 #[inline(always)]
-fn is_ours<S: State>(state: &S, family: Family, [high, low]: [u64; 2]) -> bool {
-    let cell = match family {
-        Family::Ipv4 => destination4(state, (high as u32).to_ne_bytes()),
-        Family::Ipv6 => destination6(state, [high.to_ne_bytes(), low.to_ne_bytes()]),
-    };
-    matches!(cell.destination(), Destination::Served | Destination::Own)
+fn is_ours<S: State>(state: &S, family: Family, address: [u64; 2]) -> bool {
+    matches!(state.destination(family, address).destination(), Destination::Served | Destination::Own)
 }

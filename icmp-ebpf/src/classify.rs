@@ -63,9 +63,10 @@ pub(crate) struct Classified {
     pub(crate) destination: Option<Destination>,
 }
 
-/// Finds the rule that decides about a packet whose IP header begins at `at`, and counts the packet for it.
+/// Finds the rule that decides about a packet whose IP header begins at `at`, and counts the packet for it. `RARE`: addresses are looked
+/// up in functions of their own.
 #[inline(always)]
-pub(crate) fn classify<Ip: Classifiable, F: Frame, S: State>(
+pub(crate) fn classify<const RARE: bool, Ip: Classifiable, F: Frame, S: State>(
     frame: &F,
     state: &mut S,
     at: usize,
@@ -74,7 +75,7 @@ pub(crate) fn classify<Ip: Classifiable, F: Frame, S: State>(
     if acl::<Ip, _, _>(state, |acl| &acl.rules) == 0 {
         return Classified { outcome: Outcome::new(Ruling::Permit, 0), destination: None };
     }
-    let Found { mut decisions, destination } = look_up::<Ip, F, S>(frame, state, at, message);
+    let Found { mut decisions, destination } = look_up::<RARE, Ip, F, S>(frame, state, at, message);
     let conditional = decisions.iter().any(|decision| decision.entry().is_some());
     if unlikely(conditional)
         && let Some(facts) = facts::<Ip, F, S>(frame, state, at)
@@ -107,7 +108,12 @@ struct Found {
 /// Looks up the decisions for the packet's source, destination and kind. The packet is read again for each, as in step
 /// "answer". Where rules depend on the destination it is looked up for the responder, too.
 #[inline(always)]
-fn look_up<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize, message: Message) -> Found {
+fn look_up<const RARE: bool, Ip: Classifiable, F: Frame, S: State>(
+    frame: &F,
+    state: &S,
+    at: usize,
+    message: Message,
+) -> Found {
     let kind_bits = acl::<Ip, _, _>(state, |acl| &acl.kind_bits);
     let kind = match message.known() {
         Some(message) => state.kind(Ip::FAMILY, message).into(),
@@ -117,7 +123,10 @@ fn look_up<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize
     if acl::<Ip, _, _>(state, |acl| &acl.sources) != 0
         && let Some(ip) = frame.read::<Ip>(at)
     {
-        source = ip.source_value(state);
+        source = match RARE {
+            true => state.source(Ip::FAMILY, ip.address(Side::Source)),
+            false => ip.source_value(state),
+        };
     }
     let number = acl::<Ip, _, _>(state, |acl| &acl.by_source) + (source << kind_bits) + kind;
     let by_source = decision(state, number);
@@ -128,7 +137,10 @@ fn look_up<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &S, at: usize
         return found;
     }
     let Some(ip) = frame.read::<Ip>(at) else { return found };
-    let cell = ip.destination_cell(state);
+    let cell = match RARE {
+        true => state.destination(Ip::FAMILY, ip.address(Side::Destination)),
+        false => ip.destination_cell(state),
+    };
     found.destination = Some(cell.destination());
     let class = cell.class();
     if alone {
@@ -298,9 +310,31 @@ fn satisfies(facts: Facts, entry: &Entry) -> bool {
     (hops | dscp | length | vlan | source | destination | quotes | mtu) >> 63 == 0
 }
 
+/// What a destination is, as words in memory order. It is [`State::destination`] that is called, but for what most packets take.
+#[inline(always)]
+pub(crate) fn destination<S: State>(state: &S, family: Family, [high, low]: [u64; 2]) -> DestinationCell {
+    match family {
+        Family::Ipv4 => destination4(state, (high as u32).to_ne_bytes()),
+        Family::Ipv6 => destination6(state, [high.to_ne_bytes(), low.to_ne_bytes()]),
+    }
+}
+
+/// The value of a source, as words in memory order. It is [`State::source`] that is called, but for what most packets take.
+#[inline(always)]
+pub(crate) fn source<S: State>(state: &S, family: Family, [high, low]: [u64; 2]) -> u32 {
+    let value = match family {
+        Family::Ipv4 => value4(state, Side::Source, u32::from_be_bytes((high as u32).to_ne_bytes())),
+        Family::Ipv6 => {
+            let address = Address6::from_halves([high.to_ne_bytes(), low.to_ne_bytes()]);
+            value6(state, Side::Source, address)
+        }
+    };
+    value.unwrap_or_default()
+}
+
 /// What an IPv4 destination is.
 #[inline(always)]
-pub(crate) fn destination4<S: State>(state: &S, address: [u8; 4]) -> DestinationCell {
+fn destination4<S: State>(state: &S, address: [u8; 4]) -> DestinationCell {
     let number = u32::from_ne_bytes(address);
     let slot = host_slot4(number);
     if state.host4(slot) == number {
@@ -346,7 +380,7 @@ fn ranges4<S: State>(state: &S, line: u32) -> Option<&Ranges4> {
 
 /// What an IPv6 destination is.
 #[inline(always)]
-pub(crate) fn destination6<S: State>(state: &S, address: Halves) -> DestinationCell {
+fn destination6<S: State>(state: &S, address: Halves) -> DestinationCell {
     let number = words(address);
     let slot = host_slot6(number);
     let [high, low] = state.host6(slot);

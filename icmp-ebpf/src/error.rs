@@ -21,7 +21,7 @@ use icmp_common::{
 use crate::{
     Frame, NextHop, Route, State,
     answer::{by_fib, not_for_us},
-    classify::{Classifiable, destination4, destination6},
+    classify::Classifiable,
     limit::is_within,
     parse::{TAGGED, UNTAGGED},
 };
@@ -46,8 +46,10 @@ pub(crate) enum Sent {
     No = 0,
     /// The frame is the error.
     Yes = 1,
-    /// More than are allowed have been sent.
+    /// More than are allowed have been sent; the packet is as it was.
     OverLimit = 2,
+    /// None could be made of the packet, which is no longer what it was.
+    Lost = 3,
 }
 
 /// Makes the packet whose IP header begins at `ip` the error about it, with this code.
@@ -86,10 +88,11 @@ fn error4<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
         return None;
     }
     // A subnet's broadcast address, which only the tables know.
-    if destination4(state, source).destination() == Destination::NotUnicast {
+    if state.destination(Family::Ipv4, [from.into(), 0]).destination() == Destination::NotUnicast {
         return None;
     }
-    let source4 = match destination4(state, destination).destination() {
+    let to = u32::from_ne_bytes(destination).into();
+    let source4 = match state.destination(Family::Ipv4, [to, 0]).destination() {
         Destination::NotUnicast => return None,
         Destination::Served | Destination::Own => destination,
         Destination::NotServed => u32::to_ne_bytes(state.setting(|config| &config.source4)),
@@ -108,14 +111,34 @@ fn error4<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
     if !may_send::<Ipv4, F, S>(frame, state, ip) {
         return Some(Sent::OverLimit);
     }
-    put_before(frame, ip, BEFORE4, quoted, next_hop)?;
+    if !frame.grow(BEFORE4) {
+        return None;
+    }
     let ttl = state.setting(|config| &config.ttl);
-    *frame.write::<Ipv4>(ip)? = Ipv4::new((icmp::HEADER + quoted) as u16, PRECEDENCE, ttl, source4, source);
+    let header = Ipv4::new((icmp::HEADER + quoted) as u16, PRECEDENCE, ttl, source4, source);
+    match write4(frame, ip, next_hop, quoted, header, code) {
+        Some(()) => Some(Sent::Yes),
+        None => Some(Sent::Lost),
+    }
+}
+
+/// Writes the error before the packet, where there is room for it by now.
+#[inline(always)]
+fn write4<F: Frame>(
+    frame: &mut F,
+    ip: usize,
+    next_hop: NextHop,
+    quoted: usize,
+    header: Ipv4,
+    code: u8,
+) -> Option<()> {
+    put_before(frame, ip, BEFORE4, quoted, next_hop)?;
+    *frame.write::<Ipv4>(ip)? = header;
     let at = ip + ipv4::HEADER;
     *frame.write::<Icmp>(at)? = Icmp::error(UNREACHABLE4, code);
     let sum = frame.sum::<MOST4>(at, |frame| Some(frame.read::<Ipv4>(ip)?.total_length() - ipv4::HEADER))?;
     frame.write::<Icmp>(at)?.set_checksum(!checksum::fold(sum));
-    Some(Sent::Yes)
+    Some(())
 }
 
 /// `None`: no error may be sent.
@@ -129,7 +152,7 @@ fn error6<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
     if !ipv6::is_node(ipv6::words(source)) || source == destination {
         return None;
     }
-    let source6 = match destination6(state, destination).destination() {
+    let source6 = match state.destination(Family::Ipv6, ipv6::words(destination)).destination() {
         Destination::NotUnicast => return None,
         Destination::Served | Destination::Own => destination,
         Destination::NotServed => own_source6(state),
@@ -143,15 +166,35 @@ fn error6<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
     if !may_send::<Ipv6, F, S>(frame, state, ip) {
         return Some(Sent::OverLimit);
     }
-    put_before(frame, ip, BEFORE6, quoted, next_hop)?;
+    if !frame.grow(BEFORE6) {
+        return None;
+    }
     let hops = state.setting(|config| &config.ttl);
-    *frame.write::<Ipv6>(ip)? = Ipv6::new((icmp::HEADER + quoted) as u16, hops, source6, source);
+    let header = Ipv6::new((icmp::HEADER + quoted) as u16, hops, source6, source);
+    match write6(frame, ip, next_hop, quoted, header, code) {
+        Some(()) => Some(Sent::Yes),
+        None => Some(Sent::Lost),
+    }
+}
+
+/// Writes the error before the packet, where there is room for it by now.
+#[inline(always)]
+fn write6<F: Frame>(
+    frame: &mut F,
+    ip: usize,
+    next_hop: NextHop,
+    quoted: usize,
+    header: Ipv6,
+    code: u8,
+) -> Option<()> {
+    put_before(frame, ip, BEFORE6, quoted, next_hop)?;
+    *frame.write::<Ipv6>(ip)? = header;
     let at = ip + ipv6::HEADER;
     *frame.write::<Icmp>(at)? = Icmp::error(UNREACHABLE6, code);
     let sum = frame.sum::<MOST6>(at, |frame| Some(frame.read::<Ipv6>(ip)?.payload_length()))?;
     let pseudo_header = frame.read::<Ipv6>(ip)?.pseudo_header_sum();
     frame.write::<Icmp>(at)?.set_checksum(!checksum::fold(pseudo_header + sum));
-    Some(Sent::Yes)
+    Some(())
 }
 
 /// Whether one more error may be sent to the packet's source, and one more in all.
@@ -182,7 +225,7 @@ fn next_hop<F: Frame, S: State>(frame: &F, state: &mut S, ip: usize, route: &Rou
     state.next_hop(route)
 }
 
-/// Cuts the packet to what is quoted of it, makes room before it, and puts the link layer's header before that.
+/// Cuts the packet, before which there is so much room, to what is quoted of it, and puts the link layer's header before the room.
 #[inline(always)]
 fn put_before<F: Frame>(
     frame: &mut F,
@@ -191,7 +234,7 @@ fn put_before<F: Frame>(
     quoted: usize,
     next_hop: NextHop,
 ) -> Option<()> {
-    if !frame.cut(ip + quoted) || !frame.grow(room) {
+    if !frame.cut(room + ip + quoted) {
         return None;
     }
     let mut ethernet = *frame.read::<Ethernet>(room)?;

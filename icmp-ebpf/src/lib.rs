@@ -2,7 +2,7 @@
 //!
 //! The data path is written once, generic over a [`Frame`] (bounds-checked bytes) and a [`State`] (settings,
 //! tables, counters, the kernel's routing table), and runs in the kernel (`main.rs`, `kernel/`) and on the host
-//! (tests). [`handle`] reads as the list of its steps; each step is a file of its own.
+//! (`explain`, tests). [`handle`] reads as the list of its steps; each step is a file of its own.
 
 #![no_std]
 // BPF's inline assembly; the kernel half is built with a compiler that allows it.
@@ -177,10 +177,10 @@ fn rare<F: Frame, S: State>(frame: &mut F, state: &mut S, end: End) -> Verdict {
         // Nothing happens to it, and it is no ICMP.
         (true, Sent::No) => return Verdict::Pass,
         (true, Sent::Yes) => Reason::Traceroute,
-        (true, Sent::OverLimit) => Reason::TracerouteOverLimit,
+        (true, Sent::OverLimit | Sent::Lost) => Reason::TracerouteOverLimit,
         (false, Sent::Yes) => Reason::Rejected,
         (false, Sent::OverLimit) => Reason::RejectOverLimit,
-        (false, Sent::No) => Reason::RejectedSilently,
+        (false, Sent::No | Sent::Lost) => Reason::RejectedSilently,
     };
     count(state, family, reason)
 }
@@ -227,7 +227,7 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Ok(Reason::BadHeader) };
     let message = Message::new(packet.icmp.message());
     // classify: source, destination, type and code -> what the rules say.
-    let classified = classify::<Ip, F, S>(frame, state, IP, message);
+    let classified = classify::<false, Ip, F, S>(frame, state, IP, message);
     match classified.outcome.ruling() {
         Ruling::Permit => {}
         // limit: the rule's rates.
@@ -271,8 +271,8 @@ fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: 
         return End::at(count(state, family, reason));
     }
     let outcome = match family {
-        Family::Ipv4 => classify::<Ipv4, F, S>(frame, state, ip, parsed.message).outcome,
-        Family::Ipv6 => classify::<Ipv6, F, S>(frame, state, ip, parsed.message).outcome,
+        Family::Ipv4 => classify::<true, Ipv4, F, S>(frame, state, ip, parsed.message).outcome,
+        Family::Ipv6 => classify::<true, Ipv6, F, S>(frame, state, ip, parsed.message).outcome,
     };
     let reason = match outcome.ruling() {
         Ruling::Permit => parsed.reason,

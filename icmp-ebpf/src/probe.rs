@@ -5,18 +5,18 @@
 //! neighbours are left to the stack, which knows them.
 
 use icmp_common::{
+    Family,
     reason::Reason,
     wire::{
         Packet,
         icmp::{BY_ADDRESS, BY_INDEX, BY_NAME, IDENTIFIED4, IDENTIFIED6, Probe},
-        ipv6::Halves,
+        ipv6::{Halves, words},
     },
 };
 
 use crate::{
-    Frame, State,
+    Frame, Side, State,
     answer::{Answerable, refusal, turn_around, verify, way_back},
-    classify::{destination4, destination6},
 };
 
 /// Answers an extended echo request, or says why not.
@@ -26,12 +26,13 @@ pub(crate) fn probe<Ip: Answerable, F: Frame, S: State>(frame: &mut F, state: &m
     if !packet.icmp.is_plain(Ip::PROBE.request) {
         return Reason::OtherCode;
     }
-    if let Some(reason) = refusal::<Ip, F, S>(frame, state, ip, None) {
+    let destination = state.destination(Ip::FAMILY, packet.ip.address(Side::Destination)).destination();
+    if let Some(reason) = refusal::<Ip, F, S>(frame, state, ip, Some(destination)) {
         return reason;
     }
     let Some(header) = frame.read::<Ip>(ip) else { return Reason::BadHeader };
     let probing = state.setting(|config| &config.ranks[Ip::FAMILY as usize].probing);
-    if header.source_value(state) < probing {
+    if state.source(Ip::FAMILY, header.address(Side::Source)) < probing {
         return Reason::ProbeNotAllowed;
     }
     if is_about_this(frame, state, ip + size_of::<Ip>(), header.message_length()) != Some(true) {
@@ -76,11 +77,13 @@ fn is_about_this<F: Frame, S: State>(frame: &F, state: &S, at: usize, length: us
         }
         (BY_ADDRESS, 8) if word(0)? == IDENTIFIED4 => {
             let own = state.setting(|config| &config.ranks[0].own);
-            Some(destination4(state, word(1)?).class() >= own)
+            let address = [u32::from_ne_bytes(word(1)?).into(), 0];
+            Some(state.destination(Family::Ipv4, address).class() >= own)
         }
         (BY_ADDRESS, 20) if word(0)? == IDENTIFIED6 => {
             let own = state.setting(|config| &config.ranks[1].own);
-            Some(destination6(state, *frame.read::<Halves>(at + 4)?).class() >= own)
+            let address = words(*frame.read::<Halves>(at + 4)?);
+            Some(state.destination(Family::Ipv6, address).class() >= own)
         }
         _ => None,
     }

@@ -8,13 +8,13 @@ use icmp_common::{
     counters::Slot,
     dynamic::{Membership, Until},
     limits::Purse,
-    tables::Decision,
+    tables::{Decision, DestinationCell},
     wire::{ethernet::MacParts, ipv6::Halves},
 };
 
 use crate::{
     ban,
-    classify::{Facts, sets_of, settle},
+    classify::{Facts, destination, sets_of, settle, source},
     limit::takes,
 };
 
@@ -38,6 +38,20 @@ pub trait State {
     fn root4(&self, side: Side, begin: u16) -> u32;
     /// The value that begins at a byte of the tables; `None` behind their end. It takes 64 bytes at most.
     fn table<T: Plain>(&self, byte: u32) -> Option<&T>;
+    /// What a destination, as words in memory order, is to rules and responder.
+    fn destination(&self, family: Family, address: [u64; 2]) -> DestinationCell
+    where
+        Self: Sized,
+    {
+        destination(self, family, address)
+    }
+    /// The value of a source, as words in memory order.
+    fn source(&self, family: Family, address: [u64; 2]) -> u32
+    where
+        Self: Sized,
+    {
+        source(self, family, address)
+    }
     /// The decision that remains of one with conditions, and of those that come next where they do not hold.
     fn settle(&self, decision: Decision, facts: Facts) -> Decision
     where

@@ -3,6 +3,7 @@
 //! As Linux does it, what stands behind the three timestamps is not sent back.
 
 use icmp_common::{
+    Family,
     reason::Reason,
     wire::{
         Packet,
@@ -12,8 +13,9 @@ use icmp_common::{
 };
 
 use crate::{
-    Frame, State,
+    Frame, Side, State,
     answer::{Answerable as _, refusal, turn_around, verify, way_back},
+    classify::Classifiable as _,
 };
 
 /// Answers a timestamp request, or says why not.
@@ -23,7 +25,8 @@ pub(crate) fn timestamp<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: us
     if !packet.icmp.is_plain(TIMESTAMP.request) {
         return Reason::OtherCode;
     }
-    if let Some(reason) = refusal::<Ipv4, F, S>(frame, state, ip, None) {
+    let destination = state.destination(Family::Ipv4, packet.ip.address(Side::Destination)).destination();
+    if let Some(reason) = refusal::<Ipv4, F, S>(frame, state, ip, Some(destination)) {
         return reason;
     }
     let Some(header) = frame.read::<Ipv4>(ip) else { return Reason::BadHeader };
@@ -34,9 +37,9 @@ pub(crate) fn timestamp<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: us
         return reason;
     }
     let Some(next_hop) = way_back::<Ipv4, F, S>(frame, state, ip) else { return Reason::NoNextHop };
-    // What is cut off; but Ethernet's least length stays.
-    if frame.holds(ip, LEAST_PAYLOAD) && !frame.cut(ip + LEAST_PAYLOAD) {
-        return Reason::BadHeader;
+    // Ethernet's least length stays. What can't be cut off is padding.
+    if frame.holds(ip, LEAST_PAYLOAD) {
+        let _ = frame.cut(ip + LEAST_PAYLOAD);
     }
     let time = milliseconds_of_day(state.utc());
     if let Some(message) = frame.write::<Timestamp>(ip + ipv4::HEADER) {

@@ -13,10 +13,7 @@ use icmp_common::{
     },
 };
 
-use crate::{
-    Frame, State,
-    classify::{destination4, destination6},
-};
+use crate::{Frame, Side, State, classify::Classifiable as _};
 
 /// The code of the error about a probe whose IP header begins at `ip`; `None` if it does not end here.
 #[inline(always)]
@@ -24,10 +21,11 @@ pub(crate) fn traceroute<F: Frame, S: State>(frame: &F, state: &S, ip: usize, fa
     if state.setting(|config| &config.enabled) == 0 {
         return None;
     }
-    let (cell, code) = match family {
-        Family::Ipv4 => (destination4(state, frame.read::<Ipv4>(ip)?.destination), PORT4),
-        Family::Ipv6 => (destination6(state, frame.read::<Ipv6>(ip)?.destination), PORT6),
+    let (address, code) = match family {
+        Family::Ipv4 => (frame.read::<Ipv4>(ip)?.address(Side::Destination), PORT4),
+        Family::Ipv6 => (frame.read::<Ipv6>(ip)?.address(Side::Destination), PORT6),
     };
+    let cell = state.destination(family, address);
     let is_host = cell.class() >= state.setting(|config| &config.ranks[family as usize].host);
     (cell.destination() == Destination::Served && !is_host).then_some(code)
 }

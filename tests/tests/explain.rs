@@ -7,7 +7,7 @@ use std::{
 };
 
 use icmp_tests::{
-    frames::{CLIENT_MAC, Ping4, Ping6, SERVER_MAC, tcp4},
+    frames::{CLIENT_MAC, Ping4, Ping6, SERVER_MAC, tcp4, udp4, udp6},
     icmpctl::{Finished, binary},
     netns::{CLIENT4, CLIENT6, Lab, SERVER_END, SERVER4, SERVER6, run},
 };
@@ -295,6 +295,33 @@ fn captures_are_told_packet_by_packet() {
         [(1, &"answered".into()), (2, &"rejected".into()), (3, &"answered".into()), (4, &"passed".into())]
     );
     assert_eq!(told[1]["reply"]["quoted"]["from"], "192.0.2.66");
+}
+
+/// What is answered on request alone: a timestamp, and a probe of traceroute, which a capture holds.
+#[test]
+fn other_answers_are_explained() {
+    let (directory, policy) =
+        directory("respond = { to = [\"192.0.2.1\"], timestamp = true, traceroute = true }\n");
+    let text = explain(&policy, "--from 192.0.2.2 --to 192.0.2.1 timestamp-request").ok();
+    for (name, rest) in [
+        ("answer", "the reply is made"),
+        ("reason", "timestamp: Timestamp request to a served address: answered here."),
+        ("reply", "192.0.2.1 > 192.0.2.2: timestamp-reply (type 14, code 0), 40 bytes, TTL 64"),
+    ] {
+        assert!(says(&text, name, rest), "{name} {rest} is missing in:\n{text}");
+    }
+    let path = directory.path().join("file.pcap");
+    pcap(&path, &[udp4(), udp6()]);
+    let text = explain(&policy, &format!("--pcap {} --json", path.display())).ok();
+    let told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&told[0]["verdict"], &told[0]["reason"]), (&"answered".into(), &"traceroute".into()));
+    assert_eq!(told[0]["steps"][0]["decision"], "UDP to a port that traceroute sends to");
+    assert_eq!(told[0]["steps"][2]["decision"], "the error is made");
+    assert_eq!(
+        told[0]["reply"]["message"],
+        serde_json::json!({"type": 3, "code": 3, "name": "port-unreachable"})
+    );
+    assert_eq!((&told[1]["verdict"], &told[1]["reason"]), (&"passed".into(), &Value::Null));
 }
 
 /// What can be read of a file is told before what is wrong with it.

@@ -1,13 +1,11 @@
 //! Bad input and faults: what the real binary says, its exit status, and that nothing is lost or left behind.
 
-use std::{
-    fs, io,
-    path::Path,
-    process::Command,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
+use std::{fs, io, path::Path, process::Command, thread};
 
+use aya::{
+    EbpfLoader,
+    programs::{Xdp, XdpMode},
+};
 use icmp_tests::{
     icmpctl::{self, Finished, Running, holds, wait_until},
     netns::{CLIENT_END, Lab, SERVER_END, SERVER4, run},
@@ -206,19 +204,25 @@ fn foreign_programs_stay_without_force() {
 fn links_that_are_being_made_are_waited_for() {
     let lab = Lab::new();
     let index = lab.server.index(SERVER_END);
-    let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            for _ in 0..100 {
-                drop(lab.client.attach_pass(CLIENT_END));
-            }
-            done.store(true, Ordering::Relaxed);
+        let others = scope.spawn(|| {
+            let mut object = EbpfLoader::new().load_file(icmpctl::instruments()).unwrap();
+            let pass: &mut Xdp = object.program_mut("pass").unwrap().try_into().unwrap();
+            pass.load().unwrap();
+            lab.client.enter(|| {
+                let attached = (0..100).filter(|_| {
+                    let link = pass.attach(CLIENT_END, XdpMode::Driver);
+                    link.and_then(|link| pass.detach(link)).is_ok()
+                });
+                attached.count()
+            })
         });
         lab.server.enter(|| {
-            while !done.load(Ordering::Relaxed) {
+            while !others.is_finished() {
                 assert!(XdpLink::find(index, 0).unwrap().is_none());
             }
         });
+        assert!(others.join().unwrap() > 50);
     });
 }
 

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use icmp_tests::{host::tables, loaded::Loaded};
 
-/// Half of what the verifier walks before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS` in `include/linux/bpf.h`): what one kernel's
-/// verifier takes, another one's may take twice as many steps for.
-const MOST: u32 = 500_000;
+/// Somewhat less than what the verifier walks before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS` in `include/linux/bpf.h`): the
+/// oldest kernel's takes twice as many steps as the newest's.
+const MOST: u32 = 800_000;
 
 /// Loads the program with a policy.
 #[track_caller]

@@ -18,7 +18,7 @@ use icmp_common::{
     counters::{RULE_CHUNK, Slot},
     dynamic::{Membership, Until},
     limits::{self, Purse},
-    tables::{CACHE_LINE, Decision, HOST_SLOTS, Hosts, Kinds, Root4},
+    tables::{CACHE_LINE, Decision, DestinationCell, HOST_SLOTS, Hosts, Kinds, Root4},
     wire::{
         ethernet::MacParts,
         ipv4,
@@ -32,7 +32,7 @@ use super::maps::{
 };
 use crate::{
     Facts, NextHop, Route, Side, State, ban,
-    classify::{sets_of, settle},
+    classify::{destination, sets_of, settle, source},
     hidden,
     limit::takes,
 };
@@ -154,6 +154,16 @@ impl State for Maps {
         // SAFETY: the loader makes the tables so large that every value which begins up to `tables_last` ends within them, and
         // does not change them while the program runs; any bytes are a `T`, and those that are read are aligned.
         Some(unsafe { &*(value as *const T) })
+    }
+
+    #[inline(always)]
+    fn destination(&self, family: Family, [high, low]: [u64; 2]) -> DestinationCell {
+        DestinationCell(icmpctl_destination(family as u32, high, low))
+    }
+
+    #[inline(always)]
+    fn source(&self, family: Family, [high, low]: [u64; 2]) -> u32 {
+        icmpctl_source(family as u32, high, low)
     }
 
     #[inline(always)]
@@ -297,6 +307,24 @@ extern "C" fn icmpctl_settle(decision: u64, packet: u64, sets: u64) -> u64 {
         return decision;
     }
     settle(&state, Decision(decision), Facts { packet, sets }).0
+}
+
+/// [`State::destination`], a function of its own for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_destination(family: u32, high: u64, low: u64) -> u32 {
+    destination(&Maps::new(ptr::null_mut()), family_of(family), [high, low]).0
+}
+
+/// [`State::source`], a function of its own for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_source(family: u32, high: u64, low: u64) -> u32 {
+    let state = Maps::new(ptr::null_mut());
+    if !state.has_rules() && state.setting(|config| &config.probe) == 0 {
+        return 0;
+    }
+    source(&state, family_of(family), [high, low])
 }
 
 /// [`State::takes`], a function of its own for the same reason; 1 if there were tokens enough.

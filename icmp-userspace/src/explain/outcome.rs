@@ -121,6 +121,9 @@ impl Outcome {
         };
         let parsed = match (reason.step(), later_fragment) {
             _ if reason == Reason::BadHeader => "broken",
+            _ if matches!(reason, Reason::Traceroute | Reason::TracerouteOverLimit) => {
+                "UDP to a port that traceroute sends to"
+            }
             (Step::Parse, _) => "the stack's, unless a rule drops it",
             (_, true) => "a fragment of an ICMP message, not the first",
             (_, false) => "an ICMP message",
@@ -139,7 +142,10 @@ impl Outcome {
         }
         match (reason.step(), reason) {
             (Step::Limit, _) => steps.push(decision(Step::Limit, "over one of the rule's rates")),
-            (Step::Answer, Reason::Echo) => steps.push(decision(Step::Answer, "the reply is made")),
+            (Step::Answer, Reason::Traceroute) => steps.push(decision(Step::Answer, "the error is made")),
+            (Step::Answer, _) if self.verdict == Verdict::Answer => {
+                steps.push(decision(Step::Answer, "the reply is made"));
+            }
             (Step::Answer, _) => steps.push(decision(Step::Answer, "not answered")),
             (Step::Reject, Reason::Rejected) => steps.push(decision(Step::Reject, "the error is made")),
             (Step::Reject, _) => steps.push(decision(Step::Reject, "no error is sent")),
