@@ -49,7 +49,8 @@ pub const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "padding",
-        what: "Bytes that stand behind the packet in a frame come back behind the reply; the stack sends the reply alone.",
+        what: "Bytes that stand behind the packet in a frame come back behind the reply, and so does what a timestamp reply is too short \
+               for, as far as Ethernet's shortest frame goes; the stack sends the reply alone.",
         why: "Nothing is gained by taking them off, and Ethernet's shortest frames need them.",
         settle: settle_padding,
     },
@@ -90,19 +91,28 @@ pub const DIFFERENCES: &[Difference] = &[
         settle: settle_short,
     },
     Difference {
+        name: "short-timestamp",
+        what: "A timestamp request of less than 20 bytes is dropped where such requests are answered; the stack answers those of 12 bytes \
+               and more.",
+        why: "RFC 792: all three timestamps are part of the message.",
+        settle: |exchange| {
+            let request = untagged(&exchange.request);
+            let is_timestamp = request[12..].starts_with(&[0x08, 0x00, 0x45]) && request.get(34) == Some(&13);
+            let length = request.get(16..18).map_or(0, |length| u16::from_be_bytes([length[0], length[1]]));
+            if is_timestamp && length < 40 && exchange.program.is_empty() {
+                exchange.stack.retain(|reply| !is_answer(reply));
+            }
+        },
+    },
+    Difference {
         name: "next-hop",
         what: "A reply goes to the MAC address that its request came from; the stack's goes where the routing table says.",
         why: "`next-hop = \"swap\"`, the default, asks no table; `next-hop = \"fib\"` is there for those who need the stack's way.",
         settle: |exchange| {
             let from = exchange.request[6..12].to_vec();
-            let swapped =
-                exchange.program.iter_mut().filter(|reply| is_echo_reply(reply) && reply[..6] == from);
+            let swapped = exchange.program.iter_mut().filter(|reply| is_answer(reply) && reply[..6] == from);
             swapped.for_each(|reply| reply[..6].fill(0));
-            exchange
-                .stack
-                .iter_mut()
-                .filter(|reply| is_echo_reply(reply))
-                .for_each(|reply| reply[..6].fill(0));
+            exchange.stack.iter_mut().filter(|reply| is_answer(reply)).for_each(|reply| reply[..6].fill(0));
         },
     },
 ];
@@ -112,6 +122,7 @@ pub const DIFFERENCES: &[Difference] = &[
 pub fn differences(mut exchange: Exchange) -> Option<Vec<&'static Difference>> {
     let mut found = Vec::new();
     exchange.replies().for_each(|reply| forget_time(reply));
+    exchange.stack_untagged.iter_mut().for_each(|reply| forget_time(reply));
     for difference in DIFFERENCES {
         if exchange.stack == exchange.program {
             break;
@@ -136,8 +147,9 @@ fn settle_tags(exchange: &mut Exchange) {
     let tags = exchange.request[12..12 + tags].to_vec();
     let Some(inner) = tags.get(4..) else { return };
     let [reply] = &mut *exchange.program else { return };
-    if reply[12..].starts_with(inner) && is_echo_reply(&[&reply[..12], &reply[12 + inner.len()..]].concat()) {
+    if reply[12..].starts_with(inner) && is_answer(&[&reply[..12], &reply[12 + inner.len()..]].concat()) {
         reply.drain(12..12 + inner.len());
+        forget_time(reply);
         exchange.stack.clone_from(&exchange.stack_untagged);
     }
 }
@@ -154,13 +166,13 @@ fn settle_source(exchange: &mut Exchange) {
             request.get(22..38).is_some_and(|source| own.iter().any(|own| own == source))
         }
     };
-    if own && exchange.stack.is_empty() && exchange.program.iter().all(|reply| is_echo_reply(reply)) {
+    if own && exchange.stack.is_empty() && exchange.program.iter().all(|reply| is_answer(reply)) {
         exchange.program.clear();
     }
 }
 
 fn settle_zeros(exchange: &mut Exchange) {
-    for reply in exchange.stack.iter_mut().filter(|reply| is_echo_reply(reply) && !is_echo_reply6(reply)) {
+    for reply in exchange.stack.iter_mut().filter(|reply| is_answer(reply) && !is_echo_reply6(reply)) {
         if reply[34..].iter().all(|byte| *byte == 0) {
             reply[36..38].fill(0xff);
         }
@@ -180,7 +192,7 @@ fn settle_short(exchange: &mut Exchange) {
 }
 
 fn settle_padding(exchange: &mut Exchange) {
-    for reply in exchange.program.iter_mut().filter(|reply| is_echo_reply(reply)) {
+    for reply in exchange.program.iter_mut().filter(|reply| is_answer(reply)) {
         let field = |at: usize| usize::from(u16::from_be_bytes([reply[at], reply[at + 1]]));
         let length = if is_echo_reply6(reply) { 40 + field(18) } else { field(16) };
         reply.truncate(14 + length);
@@ -196,10 +208,11 @@ pub fn untagged(frame: &[u8]) -> Vec<u8> {
     [addresses, &rest[4 * tags..]].concat()
 }
 
-/// Whether a frame without tags is an echo reply.
+/// Whether a frame without tags is an answer: an echo reply or a timestamp reply.
 #[must_use]
-pub fn is_echo_reply(frame: &[u8]) -> bool {
-    is_echo_reply6(frame) || frame[12..].starts_with(&[0x08, 0x00, 0x45]) && frame[23] == 1 && frame[34] == 0
+pub fn is_answer(frame: &[u8]) -> bool {
+    let is_icmp4 = frame[12..].starts_with(&[0x08, 0x00, 0x45]) && frame[23] == 1;
+    is_echo_reply6(frame) || is_icmp4 && matches!(frame[34], 0 | 14)
 }
 
 fn is_echo_reply6(frame: &[u8]) -> bool {
@@ -230,7 +243,9 @@ fn forget_time(frame: &mut [u8]) {
         return;
     }
     let length = header_length(frame);
-    let (header, message) = frame[14..].split_at_mut(length);
+    // Without what stands behind the packet.
+    let total = usize::from(u16::from_be_bytes([frame[16], frame[17]])).min(frame.len() - 14);
+    let (header, message) = frame[14..14 + total].split_at_mut(length);
     change(header, 10, forget_timestamps);
     if header[9] == 1 {
         change(message, 2, |message| match message[0] {

@@ -325,6 +325,8 @@ fn rule() -> impl Strategy<Value = String> {
 
 /// What policies have besides rules and sets: all of the server's network answers, errors are as good as not limited.
 pub const RESPOND: &str = "respond.to = [\"own\", \"192.0.2.0/29\", \"2001:db8::/125\"]\n\
+                           respond.traceroute = true\n\
+                           respond.probe = [\"192.0.2.4/30\", \"192.0.3.7\", \"2001:db8::/126\", \"2001:db8:0:1::/64\"]\n\
                            acl.errors = { per-source = \"1000000/s\", total = \"1000000/s\" }\n";
 
 /// Any policy, as text.

@@ -157,7 +157,11 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        Self { stack: Host::new(None), untagged: Host::new(None), program: Host::new(Some("")) }
+        Self {
+            stack: Host::new(None),
+            untagged: Host::new(None),
+            program: Host::new(Some("respond.timestamp = true")),
+        }
     }
 
     fn exchange(&mut self, sketches: &[Sketch]) -> Vec<Exchange> {

@@ -9,8 +9,9 @@ use std::{
 use icmp_common::{
     Family,
     dynamic::{Membership, Until},
+    wire::ipv6::words,
 };
-use icmp_ebpf::{Reason, Verdict};
+use icmp_ebpf::{Reason, State as _, Verdict};
 use icmp_tests::{
     host::{Outcome, handle, handle_in, interface, tables},
     loaded::Loaded,
@@ -22,8 +23,9 @@ use icmp_userspace::{
     policy::{
         Policy,
         acl::{Action, Address, DefaultAction, Kinds, Prohibition, Rule},
-        compile::Tables,
+        compile::{Interface, Tables},
         file,
+        prefix::Prefix,
         slots::Slots,
     },
 };
@@ -130,6 +132,9 @@ impl Hits {
     }
 }
 
+/// What the host owns besides the interface's addresses.
+const ELSEWHERE: [&str; 4] = ["192.0.2.3/32", "192.0.3.0/30", "2001:db8::5/128", "2001:db8:1::/48"];
+
 /// A policy with its slots and tables.
 struct Compiled {
     policy: Policy,
@@ -141,8 +146,31 @@ impl Compiled {
     fn new(text: &str) -> Self {
         let policy = file::parse(text).unwrap_or_else(|errors| panic!("{errors:#?} in {text}"));
         let slots = Slots::assign(&policy, &Slots::default()).unwrap();
-        let tables = Tables::compile(&policy, &interface(), &slots).unwrap();
+        let elsewhere = ELSEWHERE.map(|prefix| prefix.parse().unwrap()).to_vec();
+        let tables = Tables::compile(&policy, &Interface { elsewhere, ..interface() }, &slots).unwrap();
         Self { policy, slots, tables }
+    }
+
+    /// Demands that the numbers of classes tell whose an address is and who may ask, whatever the rules tell apart.
+    fn check_ranks(&self, address: IpAddr) {
+        let state = HostState::new(&self.tables);
+        let (family, numbers) = match address {
+            IpAddr::V4(address) => (Family::Ipv4, [u32::from_ne_bytes(address.octets()).into(), 0]),
+            IpAddr::V6(address) => {
+                let octets = address.octets();
+                let (halves, _) = octets.as_chunks();
+                (Family::Ipv6, words([halves[0], halves[1]]))
+            }
+        };
+        let ranks = self.tables.config.ranks[family as usize];
+        let class = state.destination(family, numbers).class();
+        let is_in =
+            |prefixes: &[Prefix]| prefixes.iter().any(|prefix| prefix.contains(Prefix::host(address)));
+        let own = interface().addresses.iter().any(|(own, _)| *own == address);
+        let host = own || is_in(&ELSEWHERE.map(|prefix| prefix.parse().unwrap()));
+        assert_eq!((class >= ranks.own, class >= ranks.host), (own, host), "{address}");
+        let probes = is_in(&self.policy.respond.probe);
+        assert_eq!(state.source(family, numbers) >= ranks.probing, probes, "{address}");
     }
 
     /// The slots that count a packet: one, or none where the policy says nothing about the packet's family.
@@ -215,6 +243,8 @@ fn c83_c87_compiled_tables_decide_as_a_walk_of_the_rules_does() {
         let compiled = Compiled::new(&text);
         let number = compiled.slots.set(DYNAMIC).unwrap() as usize;
         for packet in &packets {
+            compiled.check_ranks(packet.source);
+            compiled.check_ranks(packet.destination);
             let is_in = |set: &str, address| {
                 set == DYNAMIC && members.get(&address).is_some_and(|until| *until > Until(NOW))
             };

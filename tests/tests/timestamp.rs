@@ -13,7 +13,7 @@ use icmp_tests::{
     both::Both,
     frames::{CLIENT_MAC, CLIENT4, ICMP4, IP, Ping4, SERVER_MAC, SERVER4, payload, tagged},
     host::{Outcome, handle, handle_in, tables},
-    loaded::Loaded,
+    loaded::{Loaded, ONE_BUFFER},
     netns::{CLIENT_END, Lab},
     oracle,
     port::Port,
@@ -187,6 +187,12 @@ fn c24_c26_both_builds_agree() {
         (message(|ping| ping.ip.destination = [192, 0, 2, 255]), Reason::NotUnicast),
     ] {
         assert_eq!(both.agree(&frame), Some(reason));
+    }
+    // In several buffers, of which only the first one is looked at where checksums are not.
+    let mut trusting = Both::new("respond = { timestamp = true, verify-checksum = false }");
+    for length in [ONE_BUFFER - ICMP4 - 20, ONE_BUFFER - ICMP4 - 19, ONE_BUFFER, 8000] {
+        let frame = message(|ping| ping.payload.extend(payload(length)));
+        assert_eq!(trusting.agree(&frame), Some(Reason::Timestamp), "{length}");
     }
     let tags = [(0x88a8, 0x2001), (0x8100, 0xb002)];
     let outcome = both.loaded.run(&tagged(request(), &tags));

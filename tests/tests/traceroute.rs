@@ -2,8 +2,11 @@
 //! obeys the rules of all errors. In both builds.
 
 use etherparse::{IpFragOffset, IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
-use icmp_common::Family::{self, Ipv4, Ipv6};
-use icmp_ebpf::{Reason, Verdict};
+use icmp_common::{
+    Family::{self, Ipv4, Ipv6},
+    wire::Wire,
+};
+use icmp_ebpf::{Frame, Reason, Verdict};
 use icmp_tests::{
     both::Both,
     frames::{
@@ -11,13 +14,15 @@ use icmp_tests::{
         tcp4,
     },
     host::{Outcome, handle, handle_in, interface},
+    loaded::ONE_BUFFER,
     oracle::{TTL, error4, error6, untouched},
 };
 use icmp_userspace::{
-    explain::host::HostState,
+    explain::host::{HostState, VecFrame},
     policy::{
         compile::{Interface, Tables},
         file,
+        prefix::Prefix,
         slots::Slots,
     },
 };
@@ -42,7 +47,7 @@ fn policy(respond: &str, more: &str) -> Tables {
         format!("{more}\n[respond]\nto = [\"own\", \"198.51.100.0/24\", \"2001:db8:53::/64\"]\n{respond}\n");
     let policy = file::parse(&text).unwrap();
     let slots = Slots::assign(&policy, &Slots::default()).unwrap();
-    let elsewhere = vec![ELSEWHERE4.into(), ELSEWHERE6.into()];
+    let elsewhere = [ELSEWHERE4.into(), ELSEWHERE6.into()].map(Prefix::host).to_vec();
     Tables::compile(&policy, &Interface { elsewhere, ..interface() }, &slots).unwrap()
 }
 
@@ -223,6 +228,59 @@ fn c46_they_are_limited_as_errors_are() {
     }
 }
 
+/// A frame that can't be changed in its length, wherever it lies.
+struct Stiff {
+    frame: VecFrame,
+    grows: bool,
+}
+
+impl Frame for Stiff {
+    fn holds(&self, at: usize, length: usize) -> bool {
+        self.frame.holds(at, length)
+    }
+
+    fn read<T: Wire>(&self, at: usize) -> Option<&T> {
+        self.frame.read(at)
+    }
+
+    fn write<T: Wire>(&mut self, at: usize) -> Option<&mut T> {
+        self.frame.write(at)
+    }
+
+    fn sum<const MOST: usize>(&mut self, at: usize, length: impl Fn(&Self) -> Option<usize>) -> Option<u64> {
+        let length = length(self);
+        self.frame.sum::<MOST>(at, |_| length)
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
+        self.grows && self.frame.grow(bytes)
+    }
+
+    fn cut(&mut self, _: usize) -> bool {
+        false
+    }
+}
+
+/// Where there is no room for an error the probe passes as it came; one that has been changed never passes.
+#[test]
+fn what_has_been_changed_is_not_passed() {
+    let tables = on();
+    for family in Family::ALL {
+        for length in [32, 1400] {
+            let bytes = match family {
+                Ipv4 => probe4(33_434, payload(length), |_| ()),
+                Ipv6 => probe6(33_434, payload(length), |_| ()),
+            };
+            for grows in [false, true] {
+                let mut frame = Stiff { frame: VecFrame(bytes.clone()), grows };
+                let verdict = icmp_ebpf::handle(&mut frame, &mut HostState::new(&tables));
+                assert_eq!(verdict, if grows { Verdict::Limit } else { Verdict::Pass });
+                assert!(grows || frame.frame.0 == bytes);
+            }
+        }
+    }
+}
+
 /// The kernel's build agrees about all of this.
 #[test]
 #[ignore = "needs root and BPF"]
@@ -241,7 +299,8 @@ fn both_builds_agree() {
             }
         }
     }
-    for length in [0, 1, 500, 520, 521, 1180, 1200, 1452] {
+    let most = ONE_BUFFER - IP;
+    for length in [0, 1, 500, 520, 521, 1180, 1200, 1452, most - 48, most - 28, most, 8000] {
         assert_eq!(both.agree(&probe4(33_434, payload(length), |_| ())), Some(Reason::Traceroute));
         assert_eq!(both.agree(&probe6(33_434, payload(length), |_| ())), Some(Reason::Traceroute));
     }

@@ -26,11 +26,11 @@ use crate::{
 pub(crate) struct Test {
     /// Run only tests whose names contain this, and only here unless `--kernel` says otherwise
     name: Option<String>,
-    /// Run the tests of the loaded program and of a veth pair, instead of all tests here, under these kernels of Debian's: versions
+    /// Run the core of the tests of the loaded program and of a veth pair, instead of all tests here, under these kernels of Debian's: versions
     /// such as 6.1, or `newest`; without this option 6.1, 6.12 and the newest come after the tests here
-    #[arg(long, value_name = "VERSION,...", value_delimiter = ',')]
+    #[arg(long, value_name = "VERSION,...", value_delimiter = ',', conflicts_with_all = ["long", "arguments"])]
     kernel: Vec<Wanted>,
-    /// Try random cases ten times as often, and flood and probe for minutes
+    /// Try random cases many times as often, and flood and probe for minutes
     #[arg(long)]
     long: bool,
     #[command(flatten)]

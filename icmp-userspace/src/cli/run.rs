@@ -334,7 +334,7 @@ fn describe(before: &compile::Interface, now: &compile::Interface) -> String {
         changes.push(format!("{} s from UTC to TAI", now.tai_offset));
     }
     if now.elsewhere != before.elsewhere {
-        changes.push("addresses of other interfaces".to_owned());
+        changes.push("what the host owns elsewhere".to_owned());
     }
     if changes.is_empty() { "broadcast addresses".to_owned() } else { changes.join(" ") }
 }

@@ -20,7 +20,7 @@ const fn described(ability: Ability) -> (&'static str, (u32, u32), &'static str,
         Ability::LinkUpdate => {
             ("link update", (5, 9), "policies take each other's place between two packets", true)
         }
-        Ability::RingBuffer => ("ring buffer", (5, 8), "events reach user space through it", false),
+        Ability::RingBuffer => ("ring buffer", (5, 8), "events can reach user space through it", false),
         Ability::Frags => {
             ("multi-buffer XDP", (5, 18), "natively, jumbo frames arrive in several buffers", false)
         }
@@ -154,7 +154,7 @@ fn tai(kernel: &Kernel) -> Finding {
                 "timestamp replies, where the policy has any, are TAI less this offset: once a time daemon sets it they are wrong \
                  by leap seconds until the next policy is in place; `icmpctl run` sees to that itself",
             )
-            .advises("let the time daemon set it (chrony: leapsectz right/UTC) before `icmpctl attach`"),
+            .advises("let the time daemon set it (chrony: leapsectz right/UTC, or leapseclist) before `icmpctl attach`"),
         offset => Finding::ok("offset of TAI", format!("{offset} s")).means("timestamp replies are TAI less this"),
     }
 }

@@ -8,8 +8,10 @@ use std::{
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use netlink_packet_route::{
+    AddressFamily,
     address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
     link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
 };
 use rtnetlink::{Handle, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection};
 use tokio::time::{sleep, timeout};
@@ -18,7 +20,7 @@ use super::{
     clock::tai_offset,
     error::{Doing as _, Error},
 };
-use crate::policy::{Respond, compile};
+use crate::policy::{Respond, compile, prefix::Prefix};
 
 /// An interface as it is at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,30 +127,47 @@ impl Netlink {
             tai_offset: if respond.timestamp { tai_offset() } else { 0 },
             ..compile::Interface::default()
         };
-        let mut request = self.handle.address().get();
-        if !respond.traceroute {
-            request = request.set_link_index_filter(interface.index);
-        }
-        let mut messages = request.execute();
+        let mut messages = self.handle.address().get().set_link_index_filter(interface.index).execute();
         while let Some(message) =
             messages.try_next().await.map_err(|error| netlink_failed(&error, &interface.name))?
         {
-            if !is_usable(&message) {
-                continue;
-            }
             // Older kernels do not filter.
-            if message.header.index == interface.index {
+            if message.header.index == interface.index && is_usable(&message) {
                 let addresses = local(&message).map(|address| (address, own_length(&message, address)));
                 described.addresses.extend(addresses);
                 described.broadcasts.extend(broadcast(&message));
-            } else if respond.traceroute {
-                described.elsewhere.extend(local(&message));
             }
         }
         described.addresses.sort_unstable();
         described.broadcasts.sort_unstable();
-        described.elsewhere.sort_unstable();
+        if respond.traceroute {
+            described.elsewhere = self.owned().await?;
+        }
         Ok(described)
+    }
+
+    /// What the host takes in as its own: the routes of the local table, which are those of its addresses, and whatever else
+    /// somebody has put there (`ip route add local ...`).
+    async fn owned(&self) -> Result<Vec<Prefix>, Error> {
+        let mut owned = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut wanted = RouteMessage::default();
+            wanted.header.address_family = family;
+            wanted.header.table = libc::RT_TABLE_LOCAL;
+            wanted.header.kind = RouteType::Local;
+            let mut routes = self.handle.route().get(wanted).execute();
+            while let Some(route) =
+                routes.try_next().await.map_err(|error| netlink_failed(&error, "the host's own addresses"))?
+            {
+                // Older kernels do not filter.
+                if route.header.kind == RouteType::Local {
+                    owned.extend(destination(&route));
+                }
+            }
+        }
+        owned.sort_unstable();
+        owned.dedup();
+        Ok(owned)
     }
 
     /// Detaches an XDP program that was attached through netlink, without a link.
@@ -204,6 +223,20 @@ fn own_length(message: &AddressMessage, address: IpAddr) -> u8 {
     let peer = |attribute: &AddressAttribute| matches!(attribute, AddressAttribute::Address(peer) if *peer != address);
     let all = if address.is_ipv4() { 32 } else { 128 };
     if message.attributes.iter().any(peer) { all } else { message.header.prefix_len }
+}
+
+/// Where a route goes.
+fn destination(route: &RouteMessage) -> Option<Prefix> {
+    let length = route.header.destination_prefix_length;
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) if length <= 32 => {
+            Some(Prefix::containing((*address).into(), length))
+        }
+        RouteAttribute::Destination(RouteAddress::Inet6(address)) if length <= 128 => {
+            Some(Prefix::containing((*address).into(), length))
+        }
+        _ => None,
+    })
 }
 
 fn broadcast(message: &AddressMessage) -> Option<Ipv4Addr> {

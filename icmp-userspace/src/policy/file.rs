@@ -183,7 +183,7 @@ fn understand(text: &str, locate: Locate<'_>) -> Understood {
         }
         let mut places = Places::default();
         if let Some(value) = document.get("respond") {
-            respond(value, &mut policy.respond, &mut diagnostics);
+            respond(value, &mut policy.respond, &mut places, &mut diagnostics);
         }
         if let Some(value) = document.get("sets") {
             sets = sets::parse(value, locate, &mut diagnostics);
@@ -221,7 +221,7 @@ fn check_number_of_sets(sets: &[Set], span: Range<usize>, diagnostics: &mut Vec<
 const RESPOND_KEYS: [&str; 8] =
     ["enabled", "to", "ttl", "verify-checksum", "next-hop", "timestamp", "traceroute", "probe"];
 
-fn respond(value: &Value<'_>, respond: &mut Respond, diagnostics: &mut Vec<Diagnostic>) {
+fn respond(value: &Value<'_>, respond: &mut Respond, places: &mut Places, diagnostics: &mut Vec<Diagnostic>) {
     let Some(table) = value.get_ref().as_table() else {
         diagnostics.push(expected(value, "a table: [respond]"));
         return;
@@ -246,6 +246,13 @@ fn respond(value: &Value<'_>, respond: &mut Respond, diagnostics: &mut Vec<Diagn
             name => Err(unknown("key in [respond]", name, key.span(), &RESPOND_KEYS)),
         };
         diagnostics.extend(outcome.err());
+        let switches = [
+            ("timestamp", respond.timestamp),
+            ("traceroute", respond.traceroute),
+            ("probe", !respond.probe.is_empty()),
+        ];
+        let on = switches.into_iter().filter(|(name, on)| *on && *name == key.get_ref());
+        places.switches.extend(on.map(|(name, _)| (name, key.span())));
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Places {
     pub presets: Vec<(&'static str, Range<usize>)>,
     /// The default.
     pub default: Option<Range<usize>>,
+    /// Switches of `[respond]` that are on: their names.
+    pub switches: Vec<(&'static str, Range<usize>)>,
 }
 
 /// Rules that would do what nobody wants, or not do what they say (C70, C74).
@@ -62,7 +64,23 @@ pub fn warnings(policy: &Policy, places: &Places) -> Vec<Diagnostic> {
     }
     sets(policy, places, &mut warnings);
     silent(policy, places, &mut warnings);
+    switches(policy, places, &mut warnings);
     warnings
+}
+
+/// Switches of `[respond]` that change nothing.
+fn switches(policy: &Policy, places: &Places, warnings: &mut Vec<Diagnostic>) {
+    let respond = &policy.respond;
+    for (name, span) in &places.switches {
+        let why = match *name {
+            _ if !respond.enabled => "all answers are switched off (enabled = false)",
+            "traceroute" if respond.prefixes.is_empty() => {
+                "it is about served addresses that are not the host's, and no prefix is served"
+            }
+            _ => continue,
+        };
+        warnings.push(Diagnostic::warning(span.clone(), format!("{name} changes nothing: {why}")));
+    }
 }
 
 /// A rule in messages: its number and text.

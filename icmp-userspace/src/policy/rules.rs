@@ -866,7 +866,7 @@ fn check_quoted(word: &Word<'_>, kinds: &[Kinds; 2]) -> Option<Diagnostic> {
     let (what, names) = if is_mtu {
         ("the messages that tell an MTU", "packet-too-big")
     } else {
-        ("errors, which quote a packet", "{unreachable, time-exceeded, parameter-problem}")
+        ("errors, which quote a packet", "{unreachable, time-exceeded, parameter-problem}, in IPv4 redirect")
     };
     let message = format!("{} is about {what}, and this rule is not about them alone", word.text);
     Some(Diagnostic::new(word.span.clone(), message).with_help(format!("name these types, like {names}")))

@@ -30,6 +30,7 @@ use thiserror::Error;
 use super::{
     Policy,
     acl::BANNED,
+    prefix::Prefix,
     slots::{EVICTED_TEXT, Slots},
 };
 use addresses::check_wildcards;
@@ -56,8 +57,8 @@ pub struct Interface {
     pub addresses: Vec<(IpAddr, u8)>,
     /// Broadcast addresses that it is configured with.
     pub broadcasts: Vec<Ipv4Addr>,
-    /// The host's addresses on other interfaces, if the policy asks for them.
-    pub elsewhere: Vec<IpAddr>,
+    /// What the host owns, here and on other interfaces, if the policy asks for it: what its routing table calls local.
+    pub elsewhere: Vec<Prefix>,
     /// Seconds by which the kernel's clock of TAI is ahead of UTC, if the policy asks for them.
     pub tai_offset: u32,
 }
@@ -301,7 +302,7 @@ fn both_kinds(v4: &[u16], v6: &[u16]) -> Box<Kinds> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Respond, file, prefix::Prefix};
+    use crate::policy::{Respond, file};
     use icmp_common::tables::{CACHE_LINE, LINES, Line6, Range6};
 
     fn tables(prefixes: Vec<Prefix>) -> Result<Tables, TooLarge> {

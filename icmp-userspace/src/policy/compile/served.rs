@@ -58,7 +58,7 @@ pub(super) fn prefixes<A: Bits>(respond: &Respond, interface: &Interface) -> Ser
     let served = respond.prefixes.iter().copied().chain(own().filter(|_| respond.own));
     let broadcasts = broadcasts(interface).map(|address| Prefix::host(address.into()));
     let reserved = RESERVED.iter().map(|(prefix, _)| *prefix);
-    let elsewhere = interface.elsewhere.iter().map(|address| Prefix::host(*address));
+    let elsewhere = interface.elsewhere.iter().copied();
     let not_unicast = broadcasts.chain(reserved).filter_map(with(NOT_UNICAST));
     let own_addresses = own().filter_map(with(OWN)).chain(elsewhere.filter_map(with(ELSEWHERE)));
     not_unicast.chain(served.filter_map(with(SERVED))).chain(own_addresses).collect()

@@ -740,3 +740,18 @@ proptest::proptest! {
         });
     }
 }
+
+#[test]
+fn warns_of_switches_that_change_nothing() {
+    let own = "it is about served addresses that are not the host's, and no prefix is served";
+    assert_eq!(warnings("respond.traceroute = true"), [format!("traceroute changes nothing: {own}")]);
+    let served = "to = [\"own\", \"198.51.100.0/24\"]";
+    assert!(warnings(&format!("respond = {{ traceroute = true, {served} }}")).is_empty());
+    let all = "timestamp = true, traceroute = true, probe = [\"192.0.2.1\"]";
+    assert!(warnings(&format!("respond = {{ {all}, {served} }}")).is_empty());
+    let off = "changes nothing: all answers are switched off (enabled = false)";
+    assert_eq!(
+        warnings(&format!("respond = {{ {all}, {served}, enabled = false }}")),
+        ["timestamp", "traceroute", "probe"].map(|name| format!("{name} {off}"))
+    );
+}

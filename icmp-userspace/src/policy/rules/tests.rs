@@ -462,7 +462,7 @@ fn says_what_is_wrong_with_an_option() {
     );
     // C80, C81: what is quoted can only be asked of messages that quote.
     let quoting = "is about errors, which quote a packet, and this rule is not about them alone | name these types, like \
-                   {unreachable, time-exceeded, parameter-problem}";
+                   {unreachable, time-exceeded, parameter-problem}, in IPv4 redirect";
     assert_eq!(error("deny icmp any any quoted-source mismatch"), format!("1:19 quoted-source {quoting}"));
     assert_eq!(
         error("deny icmp4 any any 3-8 quoted-source mismatch"),
