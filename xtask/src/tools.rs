@@ -19,14 +19,15 @@ const TOOLS: [Tool; 8] = [
     ("chrt", "util-linux"),
 ];
 
-/// What the tests call besides: people's own clients.
-const CLIENTS: [Tool; 6] = [
+/// What the tests call besides: people's own clients, and a terminal.
+const CLIENTS: [Tool; 7] = [
     ("traceroute", "traceroute"),
     ("mtr", "mtr-tiny"),
     ("tracepath", "iputils-tracepath"),
     ("hping3", "hping3"),
     ("nping", "nmap"),
     ("scapy", "python3-scapy"),
+    ("script", "bsdutils"),
 ];
 
 /// What it takes besides to boot Debian's kernels and to run tests in them.

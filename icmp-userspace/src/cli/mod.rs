@@ -8,6 +8,7 @@ mod doctor;
 mod explain;
 mod guardian;
 mod install;
+mod metrics;
 mod output;
 mod policy;
 mod progress;

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 /// Prints a value as JSON.
@@ -39,20 +40,57 @@ pub(super) fn coloured(text: &str, colour: Colour) -> String {
 
 /// Prints rows in columns as wide as they need to be; columns listed in `right` are aligned to the right.
 pub(super) fn columns<const N: usize>(rows: &[[String; N]], right: &[usize]) -> io::Result<()> {
+    table(rows, right).iter().try_for_each(|row| line(row))
+}
+
+/// The lines that [`columns`] prints; a column with nothing in it takes no room.
+pub(super) fn table<const N: usize>(rows: &[[String; N]], right: &[usize]) -> Vec<String> {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
-    let mut out = io::stdout().lock();
-    for row in rows {
+    let line = |row: &[String; N]| {
         let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate().filter(|(_, (_, width))| *width > 0)
+        {
             let cell =
                 if right.contains(&column) { format!("{cell:>width$}") } else { format!("{cell:<width$}") };
             line.push_str(&cell);
             line.push_str("  ");
         }
-        writeln!(out, "{}", line.trim_end())?;
+        line.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// Prints a value as JSON on a line of its own.
+pub(super) fn json_line(value: &impl Serialize) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, value)?;
+    writeln!(out)
+}
+
+/// Shows lines: in the place of what a terminal showed before, and as much as it has room for; elsewhere behind it.
+pub(super) fn screen(lines: &[String]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let mut text = String::new();
+    match tcgetwinsize(&out).map(|size| [size.ws_row, size.ws_col].map(usize::from)) {
+        Ok([height, width]) if height > 0 && width > 0 => {
+            // From the top left corner on; what stands behind each line and below the last one goes.
+            text.push_str("\x1b[H");
+            for (number, line) in lines.iter().take(height).enumerate() {
+                let end = line.char_indices().nth(width).map_or(line.len(), |(end, _)| end);
+                text.push_str(if number > 0 { "\r\n" } else { "" });
+                text.push_str(&line[..end]);
+                text.push_str("\x1b[K");
+            }
+            text.push_str("\x1b[J");
+        }
+        _ => lines.iter().for_each(|line| {
+            text.push_str(line);
+            text.push('\n');
+        }),
     }
-    Ok(())
+    out.write_all(text.as_bytes())?;
+    out.flush()
 }
 
 /// Sends the log to stderr, from level "info" on unless `RUST_LOG` says otherwise. With `times`, for a process that

@@ -1,6 +1,7 @@
 //! `icmpctl run`: attach, stay, follow the interface's addresses and the policy's files, detach at the end.
 
 use std::{
+    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
@@ -25,6 +26,7 @@ use tokio::{
 use super::{
     confirm::{Why, roll_back},
     install::{self, Compiled},
+    metrics,
     settings::{self, Settings},
     source::Source,
 };
@@ -40,6 +42,9 @@ pub(super) struct Arguments {
     /// Do not follow the policy's files
     #[arg(long)]
     no_watch: bool,
+    /// Serve metrics at this address and port, as 127.0.0.1:9815
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
 }
 
 impl Arguments {
@@ -48,12 +53,21 @@ impl Arguments {
         let source = self.settings.source()?;
         let options = self.settings.options(true);
         let mut signals = Signals::listen()?;
+        // What can go wrong here shall do so before anything is attached.
+        let server = match self.metrics {
+            Some(address) => Some(metrics::Server::bind(address).await?),
+            None => None,
+        };
         let netlink = Netlink::open()?;
         // Listening begins before the first look, so that no change is missed between them.
         let mut watch = Watch::open()?;
         let mut site = Site::lock(&netlink, &self.settings.interface, places, "run").await?;
         let (outcome, known) = settings::attach(&netlink, &mut site, &source, &options, "run").await?;
         settings::announce(&site, &outcome);
+        if let Some(server) = server {
+            let index = site.interface.index;
+            tokio::spawn(server.serve(metrics::Source::of(netlink.clone(), places.clone(), index)));
+        }
         let mut follower = Follower {
             netlink,
             site,

@@ -1,9 +1,18 @@
 //! `icmpctl stats`: what became of the packets, and why.
 
-use std::path::Path;
+mod snmp;
+mod table;
+mod watch;
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
+use icmp_common::counters::Counters;
 use icmp_userspace::{
+    duration,
     kernel::{
         attach::Places,
         clock,
@@ -14,6 +23,7 @@ use icmp_userspace::{
     observe::{
         counters::{self, Row, Total},
         limits,
+        rates::Before,
         rules::{self, Counts},
     },
 };
@@ -32,6 +42,12 @@ pub(super) struct Arguments {
     /// List what was within each rate of a limit and what over it, and how full the table of buckets is
     #[arg(long)]
     limits: bool,
+    /// List the stack's own ICMP counters instead, and what they miss because icmpctl did it
+    #[arg(long, conflicts_with_all = ["rules", "limits", "watch"])]
+    snmp: bool,
+    /// Read anew every so often (1s, 10s, 1m), and say how many packets came a second, until Ctrl-C
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    watch: Option<Duration>,
     /// As JSON; every reason is listed, also those that never applied
     #[arg(long)]
     json: bool,
@@ -41,6 +57,11 @@ pub(super) struct Arguments {
 struct Statistics {
     interface: String,
     totals: [Total; 2],
+    /// How long before the reading was with which rates compare.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    per_second: Option<[Total<f64>; 2]>,
     reasons: Vec<Row>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<Vec<rules::Row>>,
@@ -57,6 +78,15 @@ struct Limits {
     table: Option<limits::Table>,
 }
 
+/// What was read of an interface, to compare the next reading with.
+struct Reading {
+    /// When.
+    at: Instant,
+    counters: Counters,
+    /// If those of rules were read.
+    counts: Option<Counts>,
+}
+
 impl Limits {
     fn read(generation: &Generation, counts: &Counts, buckets: Option<&Path>) -> anyhow::Result<Self> {
         let (lines, slots) = (&generation.listing.limits, &generation.slots);
@@ -71,9 +101,17 @@ impl Limits {
 impl Arguments {
     pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
         let netlink = Netlink::open()?;
+        if self.snmp {
+            return self.snmp(&netlink, places).await;
+        }
+        if let Some(interval) = self.watch {
+            return self.watch(&netlink, places, interval).await;
+        }
         let readable = listing::readable(&netlink, places, self.interface.as_deref()).await?;
-        let statistics =
-            readable.into_iter().map(|readable| self.read(readable)).collect::<anyhow::Result<Vec<_>>>()?;
+        let statistics = readable
+            .into_iter()
+            .map(|readable| self.read(readable, None).map(|(statistics, _)| statistics))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         if self.json {
             return Ok(output::json(&statistics)?);
         }
@@ -84,17 +122,22 @@ impl Arguments {
             if number > 0 {
                 output::line("")?;
             }
-            print(statistics)?;
+            output::line(&statistics.interface)?;
+            table::lines(statistics).iter().try_for_each(|line| output::line(line))?;
         }
         Ok(())
     }
 
-    fn read(&self, readable: Readable) -> anyhow::Result<Statistics> {
-        let Readable { interface, counters, rules, buckets, generation } = readable;
+    /// Reads what was counted on an interface, and compares it with the reading before, if there was one.
+    fn read(&self, readable: Readable, before: Option<&Reading>) -> anyhow::Result<(Statistics, Reading)> {
+        let Readable { interface, counters, rules, buckets, generation, .. } = readable;
         let counters =
             counters::read_pinned(&counters).with_context(|| format!("reading {}", counters.display()))?;
+        let at = Instant::now();
+        let seconds = before.map_or(0.0, |before| (at - before.at).as_secs_f64());
         let mut unlisted = 0;
         let (mut listed, mut limits) = (None, None);
+        let mut read = None;
         if self.rules || self.limits {
             let generation =
                 generation?.with_context(|| format!("nothing is known of the rules on {interface}"))?;
@@ -105,94 +148,28 @@ impl Arguments {
                 None => Counts::zero(),
             };
             if self.rules {
-                listed = Some(rules::rows(&generation.listing.rules, &generation.slots, &counts));
+                let before = before.and_then(|before| before.counts.as_ref());
+                let before = before.map(|reading| Before { reading, seconds });
+                listed = Some(rules::rows(&generation.listing.rules, &generation.slots, &counts, before));
             }
             if self.limits {
                 limits = Some(Limits::read(&generation, &counts, buckets.as_deref())?);
             }
+            read = Some(counts);
         } else {
             unlisted = generation.ok().flatten().map_or(0, |generation| generation.count_rules());
         }
-        Ok(Statistics {
+        let before = before.map(|before| Before { reading: &before.counters, seconds });
+        let statistics = Statistics {
             interface,
             totals: counters::totals(&counters),
-            reasons: counters::rows(&counters),
+            seconds: before.map(|before| before.seconds),
+            per_second: before.map(|before| counters::rates(&counters, before)),
+            reasons: counters::rows(&counters, before),
             rules: listed,
             limits,
             unlisted,
-        })
+        };
+        Ok((statistics, Reading { at, counters, counts: read }))
     }
-}
-
-/// Totals first, then the reasons that applied, then the rules, or how to see them.
-fn print(statistics: &Statistics) -> anyhow::Result<()> {
-    output::line(&statistics.interface)?;
-    let mut rows = vec![
-        ["", "RECEIVED", "ANSWERED", "PASSED", "DENIED", "REJECTED", "LIMITED", "MALFORMED"]
-            .map(str::to_owned),
-    ];
-    rows.extend(statistics.totals.iter().map(|total| {
-        let Total { family, received, answered, passed, denied, rejected, limited, malformed } = *total;
-        [
-            family.to_owned(),
-            received.to_string(),
-            answered.to_string(),
-            passed.to_string(),
-            denied.to_string(),
-            rejected.to_string(),
-            limited.to_string(),
-            malformed.to_string(),
-        ]
-    }));
-    output::columns(&rows, &[1, 2, 3, 4, 5, 6, 7])?;
-    let mut rows = vec![["", "VERDICT", "REASON", "PACKETS", "MEANING"].map(str::to_owned)];
-    rows.extend(statistics.reasons.iter().filter(|row| row.packets > 0).map(|row| {
-        [
-            row.family.to_owned(),
-            row.verdict.to_owned(),
-            row.reason.to_owned(),
-            row.packets.to_string(),
-            row.explanation.to_owned(),
-        ]
-    }));
-    if rows.len() > 1 {
-        output::line("")?;
-        output::columns(&rows, &[3])?;
-    }
-    if let Some(rules) = &statistics.rules {
-        let mut rows = vec![["RULE", "ORIGIN", "PACKETS", "TEXT"].map(str::to_owned)];
-        rows.extend(rules.iter().map(|row| {
-            let number = row.number.map_or_else(|| "-".to_owned(), |number| number.to_string());
-            [number, row.origin.clone(), row.packets.to_string(), row.rule.clone()]
-        }));
-        output::line("")?;
-        output::columns(&rows, &[0, 2])?;
-    }
-    if let Some(limits) = &statistics.limits {
-        print_limits(limits)?;
-    }
-    if statistics.unlisted > 0 {
-        let (count, interface) = (statistics.unlisted, &statistics.interface);
-        let rules = if count == 1 { "rule" } else { "rules" };
-        output::line(&format!("\n{count} {rules}: `icmpctl stats {interface} --rules` counts by rule"))?;
-    }
-    Ok(())
-}
-
-fn print_limits(limits: &Limits) -> anyhow::Result<()> {
-    let mut rows = vec![["RULE", "ORIGIN", "WITHIN", "OVER", "RATE"].map(str::to_owned)];
-    rows.extend(limits.rates.iter().map(|row| {
-        let [number, within] = [row.number.map(u64::from), row.within]
-            .map(|number| number.map_or_else(|| "-".to_owned(), |number| number.to_string()));
-        [number, row.origin.clone(), within, row.over.to_string(), row.rate.clone()]
-    }));
-    output::line("")?;
-    output::columns(&rows, &[0, 2, 3])?;
-    let Some(limits::Table { buckets, in_use, given_way }) = limits.table else { return Ok(()) };
-    let in_use =
-        in_use.map_or_else(|| "the clock can't be read".to_owned(), |in_use| format!("{in_use} in use"));
-    output::line(&format!(
-        "\n{buckets} buckets: {in_use}; {given_way} have given way before they were full"
-    ))?;
-    Ok(())
 }

@@ -187,8 +187,14 @@ pub struct Readable {
     pub rules: Option<PathBuf>,
     /// Where the buckets are pinned, if there are any.
     pub buckets: Option<PathBuf>,
-    /// What belongs to the program that counts; `None` if nothing is known of it.
+    /// The program that counts, if it is attached.
+    pub program: Option<u32>,
+    /// Where it runs.
+    pub mode: Option<RunningMode>,
+    /// What belongs to it; `None` if nothing is known of it.
     pub generation: Result<Option<Generation>, Error>,
+    /// The directory of that, with the policy as it was read.
+    pub snapshot: Option<PathBuf>,
 }
 
 /// What can be read of the interfaces that have our pins, or of one.
@@ -200,25 +206,67 @@ pub async fn readable(
     privileges::check()?;
     let mut found = Vec::new();
     for (index, pins) in chosen(netlink, places, only).await? {
-        let Some(counters) = pins.map("COUNTERS").filter(|pin| pin.exists()) else { continue };
-        pins.kept()?;
-        let interface = netlink.by_index(index).await?;
-        let record = Files::of(pins.key())?.read();
-        let program = match pins.open_link(index)? {
-            Some(link) => Some(link.info().doing(|| "asking what is attached".to_owned())?.program),
-            None => None,
-        };
-        let generation = match (record, program) {
-            (Some(record), Some(program)) => state::State::at(record.state).read(program),
-            _ => Ok(None),
-        };
-        found.push(Readable {
-            interface: interface.map_or_else(|| format!("interface {index}"), |interface| interface.name),
-            counters,
-            rules: if pins.has("RULES")? { pins.map("RULES") } else { None },
-            buckets: if pins.has(BUCKETS)? { pins.map(BUCKETS) } else { None },
-            generation,
-        });
+        found.extend(read(netlink, index, &pins).await?);
+    }
+    Ok(found)
+}
+
+/// What can be read of the interface with this number; `None` if nothing of ours is pinned for it.
+pub async fn readable_at(netlink: &Netlink, places: &Places, index: u32) -> Result<Option<Readable>, Error> {
+    read(netlink, index, &Pins::of(&places.bpffs, index)?).await
+}
+
+async fn read(netlink: &Netlink, index: u32, pins: &Pins) -> Result<Option<Readable>, Error> {
+    let Some(counters) = pins.map("COUNTERS").filter(|pin| pin.exists()) else { return Ok(None) };
+    pins.kept()?;
+    let interface = netlink.by_index(index).await?;
+    let mode = interface.as_ref().and_then(|interface| interface.xdp).map(|attached| attached.mode);
+    let Found { program, generation, snapshot } = find(pins, index)?;
+    Ok(Some(Readable {
+        interface: interface.map_or_else(|| format!("interface {index}"), |interface| interface.name),
+        counters,
+        rules: if pins.has("RULES")? { pins.map("RULES") } else { None },
+        buckets: if pins.has(BUCKETS)? { pins.map(BUCKETS) } else { None },
+        program,
+        mode: mode.filter(|_| program.is_some()),
+        generation,
+        snapshot,
+    }))
+}
+
+/// A program and what belongs to it.
+struct Found {
+    program: Option<u32>,
+    generation: Result<Option<Generation>, Error>,
+    snapshot: Option<PathBuf>,
+}
+
+/// How often a program is looked for that may just have given way to another one.
+const TRIES: u32 = 5;
+
+/// The program that is attached, if one is, and what belongs to it, if that is known.
+fn find(pins: &Pins, index: u32) -> Result<Found, Error> {
+    let attached = || match pins.open_link(index)? {
+        Some(link) => {
+            link.info().doing(|| "asking what is attached".to_owned()).map(|info| Some(info.program))
+        }
+        None => Ok(None),
+    };
+    let record = Files::of(pins.key())?.read();
+    let mut found = Found { program: attached()?, generation: Ok(None), snapshot: None };
+    for _ in 0..TRIES {
+        let (Some(record), Some(program)) = (&record, found.program) else { break };
+        let state = state::State::at(record.state.clone());
+        found.generation = state.read(program);
+        found.snapshot = Some(state.generation(program));
+        if matches!(found.generation, Ok(Some(_))) {
+            break;
+        }
+        // The generation of a program goes with it.
+        found.program = attached()?;
+        if found.program == Some(program) {
+            break;
+        }
     }
     Ok(found)
 }

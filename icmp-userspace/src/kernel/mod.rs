@@ -21,6 +21,7 @@ pub mod probe;
 pub mod record;
 pub mod release;
 pub mod sets;
+pub mod stack;
 pub mod stamp;
 pub mod state;
 pub mod trial;

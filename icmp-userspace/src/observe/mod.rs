@@ -2,4 +2,7 @@
 
 pub mod counters;
 pub mod limits;
+pub mod metrics;
+pub mod rates;
 pub mod rules;
+pub mod snmp;

@@ -9,6 +9,7 @@ use aya::{
 use icmp_common::counters::{RULE_CHUNK, RULE_SLOTS, RuleCounters};
 use serde::Serialize;
 
+use super::rates::Before;
 use crate::policy::slots::{Line, Slots};
 
 /// Counters as they lie in the map.
@@ -66,7 +67,7 @@ impl Counts {
 }
 
 /// One line of a listing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
     /// The rule's number; none for what no rule matches and what the guard keeps.
     pub number: Option<u32>,
@@ -76,24 +77,33 @@ pub struct Row {
     pub rule: String,
     /// How many packets it decided about.
     pub packets: u64,
+    /// How many a second since the reading before, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_second: Option<f64>,
 }
 
-/// How many packets each rule decided about.
+/// How many packets each rule decided about; with rates if there was a reading before, under whatever policy.
 #[must_use]
-pub fn rows(lines: &[Line], slots: &Slots, counts: &Counts) -> Vec<Row> {
+pub fn rows(lines: &[Line], slots: &Slots, counts: &Counts, before: Option<Before<'_, Counts>>) -> Vec<Row> {
     let mut seen = BTreeSet::new();
     lines
         .iter()
-        .map(|line| Row {
-            number: line.number,
-            origin: line.origin.clone(),
-            rule: line.text.clone(),
+        .map(|line| {
             // Of rules with the same text the first one decides always.
-            packets: if seen.insert(line.slot) {
-                slots.since_start(line.slot, counts.slot(line.slot))
-            } else {
-                0
-            },
+            let count = if seen.insert(line.slot) { counts.slot(line.slot) } else { 0 };
+            let packets = slots.since_start(line.slot, count);
+            let per_second = before.map(|before| {
+                // What another rule counted in the slot meanwhile is not this one's.
+                let recent = count.checked_sub(before.reading.slot(line.slot));
+                before.per_second(recent.map_or(packets, |recent| recent.min(packets)))
+            });
+            Row {
+                number: line.number,
+                origin: line.origin.clone(),
+                rule: line.text.clone(),
+                packets,
+                per_second,
+            }
         })
         .collect()
 }
@@ -118,7 +128,26 @@ mod tests {
             line(None, 1, "guard"),
         ];
         let counts = Counts::of(&[(7, 42), (1, 3)]);
-        let packets: Vec<_> = rows(&lines, &slots, &counts).iter().map(|row| row.packets).collect();
+        let packets: Vec<_> = rows(&lines, &slots, &counts, None).iter().map(|row| row.packets).collect();
         assert_eq!(packets, [2, 0, 3]);
+    }
+
+    #[test]
+    fn rates_of_rules_leave_out_what_others_counted() {
+        // Slot 7 was another rule's until it held 40, slot 8 has been this one's for long.
+        let text = r#"{"rules": {"new": 7, "old": 8}, "dynamic": {}, "starts": {"7": 40, "8": 1}}"#;
+        let slots: Slots = serde_json::from_str(text).unwrap();
+        let line =
+            |slot, text: &str| Line { number: None, slot, text: text.to_owned(), origin: "file".to_owned() };
+        let lines = [line(7, "new"), line(8, "old"), line(8, "old")];
+        let counts = Counts::of(&[(7, 42), (8, 100)]);
+        let rates = |reading: &Counts| -> Vec<_> {
+            let rows = rows(&lines, &slots, &counts, Some(Before { reading, seconds: 0.5 }));
+            rows.iter().map(|row| row.per_second).collect()
+        };
+        assert_eq!(rates(&Counts::of(&[(7, 30), (8, 90)])), [Some(4.0), Some(20.0), Some(0.0)]);
+        assert_eq!(rates(&Counts::of(&[(7, 41), (8, 100)])), [Some(2.0), Some(0.0), Some(0.0)]);
+        // Counters that were made anew.
+        assert_eq!(rates(&Counts::of(&[(7, 43), (8, 101)])), [Some(4.0), Some(198.0), Some(0.0)]);
     }
 }

@@ -5,6 +5,7 @@ use std::{
     io::{self, Write as _},
     ops::Range,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use icmp_common::{
@@ -131,6 +132,27 @@ impl Loaded {
     pub fn report(&self) -> Report<'_> {
         Report { path: &self.path, text: &self.text, diagnostics: &self.warnings }
     }
+}
+
+/// What a snapshot is known by: its FNV-1a hash, the same wherever the same policy was read with the same sets.
+pub fn fingerprint(directory: &Path) -> io::Result<u64> {
+    let sets = directory.join(SNAPSHOT_SETS);
+    let mut files = fs::read_dir(sets)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    files.sort_unstable();
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for file in std::iter::once(directory.join(SNAPSHOT)).chain(files) {
+        let name = file.file_name().unwrap_or_default().as_encoded_bytes();
+        // No byte of a text is 255, so that no name runs into a text.
+        for byte in [name, &[0xff], &fs::read(&file)?, &[0xff]].concat() {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    Ok(hash)
+}
+
+/// When a snapshot was made; the snapshots that follow an interface's addresses are as old as the first of them.
+pub fn made(directory: &Path) -> io::Result<SystemTime> {
+    fs::metadata(directory.join(SNAPSHOT))?.modified()
 }
 
 /// What a text means as far as it means something, and what is wrong with it, in its order.

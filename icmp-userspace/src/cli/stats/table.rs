@@ -1,0 +1,95 @@
+//! Statistics as people read them: tables of totals, of reasons, of rules, of limits.
+
+use icmp_userspace::observe::{counters::Total, limits::Table};
+
+use super::{Limits, Statistics};
+use crate::cli::output;
+
+/// Totals first, then the reasons that applied, then the rules, or how to see them. Where there was a reading before, rates stand
+/// beside totals.
+pub(super) fn lines(statistics: &Statistics) -> Vec<String> {
+    let mut rows = vec![
+        ["", "RECEIVED", "ANSWERED", "PASSED", "DENIED", "REJECTED", "LIMITED", "MALFORMED"]
+            .map(str::to_owned),
+    ];
+    for (number, total) in statistics.totals.iter().enumerate() {
+        rows.push(row(total.family, total, u64::to_string));
+        rows.extend(statistics.per_second.map(|rates| row("  a second", &rates[number], rate)));
+    }
+    let mut lines = output::table(&rows, &[1, 2, 3, 4, 5, 6, 7]);
+    let a_second = if statistics.per_second.is_some() { "A SECOND" } else { "" };
+    let mut rows = vec![["", "VERDICT", "REASON", "PACKETS", a_second, "MEANING"].map(str::to_owned)];
+    rows.extend(statistics.reasons.iter().filter(|row| row.packets > 0).map(|row| {
+        [
+            row.family.to_owned(),
+            row.verdict.to_owned(),
+            row.reason.to_owned(),
+            row.packets.to_string(),
+            row.per_second.as_ref().map(rate).unwrap_or_default(),
+            row.explanation.to_owned(),
+        ]
+    }));
+    if rows.len() > 1 {
+        lines.push(String::new());
+        lines.extend(output::table(&rows, &[3, 4]));
+    }
+    if let Some(rules) = &statistics.rules {
+        let mut rows = vec![["RULE", "ORIGIN", "PACKETS", a_second, "TEXT"].map(str::to_owned)];
+        rows.extend(rules.iter().map(|row| {
+            [
+                row.number.map_or_else(|| "-".to_owned(), |number| number.to_string()),
+                row.origin.clone(),
+                row.packets.to_string(),
+                row.per_second.as_ref().map(rate).unwrap_or_default(),
+                row.rule.clone(),
+            ]
+        }));
+        lines.push(String::new());
+        lines.extend(output::table(&rows, &[0, 2, 3]));
+    }
+    if let Some(limits) = &statistics.limits {
+        lines.extend(lines_of_limits(limits));
+    }
+    if statistics.unlisted > 0 {
+        let (count, interface) = (statistics.unlisted, &statistics.interface);
+        let rules = if count == 1 { "rule" } else { "rules" };
+        lines.push(String::new());
+        lines.push(format!("{count} {rules}: `icmpctl stats {interface} --rules` counts by rule"));
+    }
+    lines
+}
+
+fn row<N>(name: &str, total: &Total<N>, text: impl Fn(&N) -> String) -> [String; 8] {
+    let Total { family: _, received, answered, passed, denied, rejected, limited, malformed } = total;
+    [
+        name.to_owned(),
+        text(received),
+        text(answered),
+        text(passed),
+        text(denied),
+        text(rejected),
+        text(limited),
+        text(malformed),
+    ]
+}
+
+fn rate(per_second: &f64) -> String {
+    format!("{per_second:.1}")
+}
+
+fn lines_of_limits(limits: &Limits) -> Vec<String> {
+    let mut rows = vec![["RULE", "ORIGIN", "WITHIN", "OVER", "RATE"].map(str::to_owned)];
+    rows.extend(limits.rates.iter().map(|row| {
+        let [number, within] = [row.number.map(u64::from), row.within]
+            .map(|number| number.map_or_else(|| "-".to_owned(), |number| number.to_string()));
+        [number, row.origin.clone(), within, row.over.to_string(), row.rate.clone()]
+    }));
+    let mut lines = vec![String::new()];
+    lines.extend(output::table(&rows, &[0, 2, 3]));
+    let Some(Table { buckets, in_use, given_way }) = limits.table else { return lines };
+    let in_use =
+        in_use.map_or_else(|| "the clock can't be read".to_owned(), |in_use| format!("{in_use} in use"));
+    lines.push(String::new());
+    lines.push(format!("{buckets} buckets: {in_use}; {given_way} have given way before they were full"));
+    lines
+}
