@@ -1,6 +1,6 @@
 //! Bad input and faults: what the real binary says, its exit status, and that nothing is lost or left behind.
 
-use std::{fs, io, path::Path, process::Command, thread};
+use std::{fs, io, iter::repeat_with, path::Path, process::Command, thread};
 
 use aya::{
     EbpfLoader,

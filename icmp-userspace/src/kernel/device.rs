@@ -272,7 +272,9 @@ mod tests {
         let bit = |name: &str| nested(1, &[DefaultNla::new(BIT_NAME, [name.as_bytes(), &[0]].concat())]);
         let bits = nested(BITSET_BITS, &[bit("rx-lro"), bit("tx-lockless")]);
         let size = DefaultNla::new(2, 64_u32.to_ne_bytes().to_vec());
-        assert_eq!(active(&[nested(FEATURES_ACTIVE, &[size, bits])]).unwrap(), ["rx-lro", "tx-lockless"]);
+        // As `attributes` gives it: without the mark of what is nested.
+        let features = DefaultNla::new(FEATURES_ACTIVE, value(&nested(FEATURES_ACTIVE, &[size, bits])));
+        assert_eq!(active(&[features]).unwrap(), ["rx-lro", "tx-lockless"]);
     }
 
     /// What is cut off or makes no sense is no answer, and no reason to panic.
