@@ -28,7 +28,9 @@ pub(super) fn boot(
     // `timeout`, so that it also ends if nobody is left who waits for it; in the foreground, so that Ctrl-C reaches both.
     let mut command = Command::new("timeout");
     command.args(["--foreground", "--signal=KILL", PATIENCE, "qemu-system-x86_64"]);
-    command.args(["-accel", "tcg", "-cpu", "max", "-smp", guest::CPUS, "-m", "2048"]);
+    // All processors in one thread: with one each, the emulator may run an instruction that another processor is just changing,
+    // as kernels do when an XDP program is attached, and the guest dies in `bpf_dispatcher_xdp_func`.
+    command.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", guest::CPUS, "-m", "2048"]);
     command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
     command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(initramfs);
     command.args(["-append", &format!("console=ttyS0 quiet panic=-1 -- {}", guest::ERRAND)]);
