@@ -89,17 +89,18 @@ pub(crate) fn refusal<Ip: Answerable, F: Frame, S: State>(
     if let Some(reason) = not_for_us(frame, state) {
         return Some(reason);
     }
-    let Some(header) = frame.read::<Ip>(ip) else { return Some(Reason::BadHeader) };
-    match destination.unwrap_or_else(|| header.destination_cell(state).destination()) {
+    // With the ICMP header, as everywhere else on an answer's way: bounds that are asked alike are asked once.
+    let Some(packet) = frame.read::<Packet<Ip>>(ip) else { return Some(Reason::BadHeader) };
+    match destination.unwrap_or_else(|| packet.ip.destination_cell(state).destination()) {
         Destination::Served => {}
         Destination::NotServed | Destination::Own => return Some(Reason::NotServed),
         Destination::NotUnicast => return Some(Reason::NotUnicast),
     }
-    let Some(header) = frame.read::<Ip>(ip) else { return Some(Reason::BadHeader) };
-    if unlikely(!header.source_is_another_host()) {
+    let Some(packet) = frame.read::<Packet<Ip>>(ip) else { return Some(Reason::BadHeader) };
+    if unlikely(!packet.ip.source_is_another_host()) {
         return Some(Reason::BadSource);
     }
-    if unlikely(!header.header_verifies()) {
+    if unlikely(!packet.ip.header_verifies()) {
         return Some(Reason::BadHeaderChecksum);
     }
     None
@@ -172,19 +173,28 @@ pub(crate) fn way_back<Ip: Answerable, F: Frame, S: State>(
     state: &mut S,
     ip: usize,
 ) -> Option<NextHop> {
-    if by_fib(state) {
-        return next_hop::<Ip, F, S>(frame, state, ip);
-    }
-    let ethernet = frame.read::<Ethernet>(0)?;
-    Some(NextHop { source: ethernet.destination.parts(), destination: ethernet.source.parts() })
+    let route = frame.read::<Ip>(ip)?.reply_route();
+    way_to(frame, state, ip, &route)
 }
 
-/// The kernel's answer to where the reply goes.
+/// The MAC addresses of what is sent back, by way of a route: those of the frame that came, exchanged, or what the routing table
+/// says; `None` if it does not say.
 #[inline(always)]
-fn next_hop<Ip: Answerable, F: Frame, S: State>(frame: &F, state: &mut S, ip: usize) -> Option<NextHop> {
+pub(crate) fn way_to<F: Frame, S: State>(
+    frame: &F,
+    state: &mut S,
+    ip: usize,
+    route: &Route,
+) -> Option<NextHop> {
+    if !by_fib(state) {
+        let ethernet = frame.read::<Ethernet>(0)?;
+        return Some(NextHop { source: ethernet.destination.parts(), destination: ethernet.source.parts() });
+    }
     // Behind a VLAN tag another interface's routes count, of which this one knows nothing.
-    let header = frame.read::<Ip>(ip).filter(|_| ip == UNTAGGED)?;
-    state.next_hop(&header.reply_route())
+    if ip != UNTAGGED {
+        return None;
+    }
+    state.next_hop(route)
 }
 
 /// Makes the headers before a message, which is a reply already, those of a reply.
@@ -218,7 +228,7 @@ fn reply_by_fib<const IP: usize, Ip: Answerable, F: Frame, S: State>(
             Err(reason) => return reason,
         }
     }
-    match next_hop::<Ip, F, S>(frame, state, IP) {
+    match way_back::<Ip, F, S>(frame, state, IP) {
         Some(next_hop) => rewrite::<IP, Ip, F, S>(frame, state, checksum, Some(next_hop)),
         None => Reason::NoNextHop,
     }
@@ -293,7 +303,7 @@ fn probes<S: State>(state: &S) -> bool {
 
 /// Whether replies go where the routing table says, instead of where the request came from.
 #[inline(always)]
-pub(crate) fn by_fib<S: State>(state: &S) -> bool {
+fn by_fib<S: State>(state: &S) -> bool {
     state.setting(|config| &config.next_hop) == config::NextHop::Fib as u8
 }
 

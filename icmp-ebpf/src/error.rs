@@ -20,7 +20,7 @@ use icmp_common::{
 
 use crate::{
     Frame, NextHop, Route, State,
-    answer::{by_fib, not_for_us},
+    answer::{not_for_us, way_to},
     classify::Classifiable,
     limit::is_within,
     parse::{TAGGED, UNTAGGED},
@@ -107,7 +107,7 @@ fn error4<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
         source: source4,
         destination: source,
     };
-    let next_hop = next_hop(frame, state, ip, &route)?;
+    let next_hop = way_to(frame, state, ip, &route)?;
     if !may_send::<Ipv4, F, S>(frame, state, ip) {
         return Some(Sent::OverLimit);
     }
@@ -162,7 +162,7 @@ fn error6<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, code: u8)
     }
     let quoted = length.min(MOST6 - BEFORE6);
     let route = Route::Ipv6 { total_length: (BEFORE6 + quoted) as u16, source: source6, destination: source };
-    let next_hop = next_hop(frame, state, ip, &route)?;
+    let next_hop = way_to(frame, state, ip, &route)?;
     if !may_send::<Ipv6, F, S>(frame, state, ip) {
         return Some(Sent::OverLimit);
     }
@@ -209,20 +209,6 @@ fn may_send<Ip: Classifiable, F: Frame, S: State>(frame: &F, state: &mut S, ip: 
 fn own_source6<S: State>(state: &S) -> Halves {
     let half = |half: u64| half.to_ne_bytes();
     [half(state.setting(|config| &config.source6[0])), half(state.setting(|config| &config.source6[1]))]
-}
-
-/// Where an error goes: back to where the packet came from, or where the routing table says; `None` if it does not say.
-#[inline(always)]
-fn next_hop<F: Frame, S: State>(frame: &F, state: &mut S, ip: usize, route: &Route) -> Option<NextHop> {
-    if !by_fib(state) {
-        let ethernet = frame.read::<Ethernet>(0)?;
-        return Some(NextHop { source: ethernet.destination.parts(), destination: ethernet.source.parts() });
-    }
-    // Behind a VLAN tag another interface's routes count.
-    if ip != UNTAGGED {
-        return None;
-    }
-    state.next_hop(route)
 }
 
 /// Cuts the packet, before which there is so much room, to what is quoted of it, and puts the link layer's header before the room.
