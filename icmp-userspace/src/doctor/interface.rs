@@ -2,7 +2,7 @@
 
 use super::{Finding, Level, worst};
 use crate::kernel::{
-    device::{Device, Features, Owner},
+    device::{Device, Features, Offloads, Owner},
     interface::AttachedXdp,
     probe::Kernel,
 };
@@ -140,8 +140,16 @@ fn queues(device: &Device, kernel: &Kernel) -> Option<Finding> {
 }
 
 fn tags(device: &Device) -> Option<Finding> {
-    if !device.offloads.strips_tags {
-        return Some(Finding::ok("VLAN tags", "stay in what is received"));
+    match device.offloads {
+        Some(Offloads { strips_tags: true, .. }) => {}
+        Some(_) => return Some(Finding::ok("VLAN tags", "stay in what is received")),
+        None => {
+            let finding =
+                Finding::note("VLAN tags", "not known: the kernel does not tell what the driver offloads")
+                    .means("if the driver strips them, what arrives tagged counts as untagged for rules")
+                    .advises(format!("`ethtool -k {}` may know more: look for rx-vlan-offload", device.name));
+            return Some(finding);
+        }
     }
     let finding = Finding::note(
         "VLAN tags",
@@ -156,7 +164,7 @@ fn tags(device: &Device) -> Option<Finding> {
 }
 
 fn merging(device: &Device) -> Option<Finding> {
-    device.offloads.merges.then(|| {
+    device.offloads?.merges.then(|| {
         Finding::note("merging", "the card merges what it receives (LRO or GRO in hardware)")
             .means("many drivers refuse native mode meanwhile; for generic mode the kernel switches it off")
             .advises(format!("if the driver does, ethtool -K {} lro off rx-gro-hw off", device.name))
@@ -242,10 +250,7 @@ mod tests {
     use super::*;
     use crate::{
         doctor::kernel::tests::good,
-        kernel::{
-            device::{Offloads, Queues},
-            interface::RunningMode,
-        },
+        kernel::{device::Queues, interface::RunningMode},
     };
 
     /// A card as it should be.
@@ -261,7 +266,7 @@ mod tests {
             xdp: None,
             features: Some(Features { native: true, frags: true }),
             queues: Some(Queues { receive: 4, send: 4 }),
-            offloads: Offloads::default(),
+            offloads: Some(Offloads::default()),
             forwards: [Some(false); 2],
             filters_reverse_path: false,
         }
@@ -345,9 +350,10 @@ mod tests {
     #[test]
     fn offloads_and_queues_are_noted() {
         let strips = Offloads { strips_tags: true, ..Offloads::default() };
-        noted(&Device { offloads: strips, ..card() }, "VLAN tags", "ethtool -K eth0 rxvlan off");
+        noted(&Device { offloads: Some(strips), ..card() }, "VLAN tags", "ethtool -K eth0 rxvlan off");
+        noted(&Device { offloads: None, ..card() }, "VLAN tags", "not known: the kernel does not tell");
         let merges = Offloads { merges: true, ..Offloads::default() };
-        noted(&Device { offloads: merges, ..card() }, "merging", "lro off");
+        noted(&Device { offloads: Some(merges), ..card() }, "merging", "lro off");
         let queues = Some(Queues { receive: 4, send: 3 });
         noted(&Device { queues, ..card() }, "queues", "4 to receive, 3 to send, 4 CPUs");
     }

@@ -39,8 +39,8 @@ pub struct Device {
     pub features: Option<Features>,
     /// How many queues it uses, where its driver tells.
     pub queues: Option<Queues>,
-    /// Which of the offloads that matter here are on; nothing if the kernel does not tell.
-    pub offloads: Offloads,
+    /// Which of the offloads that matter here are on; `None` if the kernel does not tell.
+    pub offloads: Option<Offloads>,
     /// Whether it forwards, over IPv4 and IPv6; `None` without that family.
     pub forwards: [Option<bool>; 2],
     /// Whether the stack asks for a source's way back (RFC 3704).
@@ -233,14 +233,13 @@ impl Drivers {
         Some(Queues { receive: with_both(CHANNELS_RECEIVE), send: with_both(CHANNELS_SEND) })
     }
 
-    fn offloads(&self, index: u32) -> Offloads {
-        let names = self.ask_ethtool(ETHTOOL_FEATURES_GET, index).and_then(|answer| active(&answer));
-        let names = names.unwrap_or_default();
+    fn offloads(&self, index: u32) -> Option<Offloads> {
+        let names = self.ask_ethtool(ETHTOOL_FEATURES_GET, index).and_then(|answer| active(&answer))?;
         let is_on = |name: &str| names.iter().any(|active| active == name);
-        Offloads {
+        Some(Offloads {
             strips_tags: is_on("rx-vlan-hw-parse") || is_on("rx-vlan-stag-hw-parse"),
             merges: is_on("rx-lro") || is_on("rx-gro-hw"),
-        }
+        })
     }
 }
 
