@@ -14,6 +14,7 @@ use icmp_tests::{
     netns::{Lab, SERVER_END, SERVER4, SERVER6},
     ping::ping,
     prometheus::{Prometheus, promtool},
+    scapy::script,
 };
 use icmp_userspace::observe::metrics::METRICS;
 use rustix::process::Signal;
@@ -197,6 +198,7 @@ fn every_panel_of_the_dashboard_shows_something() {
     // What has come before the first scrape has no rate.
     assert_eq!(ping(&lab.client, &format!("-c 5 {SERVER4}")), (5, 3));
     assert_eq!(ping(&lab.client, &format!("-c 3 {SERVER6}")), (3, 3));
+    let _ = script(&lab.client, "sendp(eth / IP(**ip4) / ICMP(chksum=1) / data, iface=\"client0\")");
 
     let dashboard = dashboard();
     for (series, label) in variables(&dashboard) {
