@@ -198,7 +198,8 @@ fn every_panel_of_the_dashboard_shows_something() {
     // What has come before the first scrape has no rate.
     assert_eq!(ping(&lab.client, &format!("-c 5 {SERVER4}")), (5, 3));
     assert_eq!(ping(&lab.client, &format!("-c 3 {SERVER6}")), (3, 3));
-    let _ = script(&lab.client, "sendp(eth / IP(**ip4) / ICMP(chksum=1) / data, iface=\"client0\")");
+    let broken = "sendp(eth / IP(src='192.0.2.3', dst='192.0.2.1') / ICMP(chksum=1), iface='client0')";
+    let _ = script(&lab.client, broken);
 
     let dashboard = dashboard();
     for (series, label) in variables(&dashboard) {
