@@ -110,7 +110,8 @@ fn c94_a_real_prometheus_has_what_stats_counts() {
     let _ = prometheus.wait_for("up{job=\"icmpctl\"} == 1");
 
     let statistics: Vec<Value> =
-        serde_json::from_str(&lab.icmpctl(&["stats", "--json", "--rules", "--limits"]).ok()).unwrap();
+        serde_json::from_str(&lab.icmpctl(&["stats", "--json", "--by", "reason,rule", "--limits"]).ok())
+            .unwrap();
     let statistics = &statistics[0];
     let values = |metric: &str, labels: &[&str]| -> BTreeMap<Vec<String>, f64> {
         let rows = prometheus.query(metric);

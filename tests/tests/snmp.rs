@@ -141,7 +141,7 @@ fn snmp_counts_errors_and_drops() {
     let line = text.lines().map(cells).find(|cells| cells[0] == "IcmpOutDestUnreachs").unwrap();
     assert_eq!(line, ["IcmpOutDestUnreachs", "5", "0", "5"], "{text}");
 
-    lab.icmpctl(&["stats", "--snmp", "--rules"]).fails(2, &["cannot be used with"]);
+    lab.icmpctl(&["stats", "--snmp", "--by", "rule"]).fails(2, &["cannot be used with"]);
     let _ = lab.icmpctl(&["detach", SERVER_END]).ok();
     lab.icmpctl(&["stats", "--snmp"]).fails(1, &["icmpctl is attached to no interface"]);
 }

@@ -101,7 +101,8 @@ fn recent(reading: &Value, per_second: &Value) -> f64 {
 fn c94_watched_rates_add_up_to_totals_over_swaps() {
     let lab = Lab::attached("generic", &format!("acl.rules = '{ALLOW}'"));
     pings(&lab, 7);
-    let mut watch = Watch::start(lab.command(&["stats", SERVER_END, "--rules", "--watch", "1s", "--json"]));
+    let mut watch =
+        Watch::start(lab.command(&["stats", SERVER_END, "--by", "reason,rule", "--watch", "1s", "--json"]));
     let text = "permit icmp4 any any echo";
     let first = watch.reading();
     assert_eq!(first["totals"][0]["answered"], 7);

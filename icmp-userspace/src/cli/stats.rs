@@ -36,14 +36,14 @@ use super::output;
 pub(super) struct Arguments {
     /// The interface; without one, all that icmpctl is attached to
     interface: Option<String>,
-    /// List how many packets each rule decided about, too
-    #[arg(long)]
-    rules: bool,
+    /// List packets by these
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "reason")]
+    by: Vec<By>,
     /// List what was within each rate of a limit and what over it, and how full the table of buckets is
     #[arg(long)]
     limits: bool,
     /// List the stack's own ICMP counters instead, and what they miss because icmpctl did it
-    #[arg(long, conflicts_with_all = ["rules", "limits", "watch"])]
+    #[arg(long, conflicts_with_all = ["by", "limits", "watch"])]
     snmp: bool,
     /// Read anew every so often (1s, 10s, 1m), and say how many packets came a second, until Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
@@ -51,6 +51,15 @@ pub(super) struct Arguments {
     /// As JSON; every reason is listed, also those that never applied
     #[arg(long)]
     json: bool,
+}
+
+/// What packets can be listed by.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    /// What became of them, and why
+    Reason,
+    /// The rule that decided
+    Rule,
 }
 
 #[derive(Serialize)]
@@ -62,7 +71,8 @@ struct Statistics {
     seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     per_second: Option<[Total<f64>; 2]>,
-    reasons: Vec<Row>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasons: Option<Vec<Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<Vec<rules::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -138,7 +148,8 @@ impl Arguments {
         let mut unlisted = 0;
         let (mut listed, mut limits) = (None, None);
         let mut read = None;
-        if self.rules || self.limits {
+        let by_rule = self.by.contains(&By::Rule);
+        if by_rule || self.limits {
             let generation =
                 generation?.with_context(|| format!("nothing is known of the rules on {interface}"))?;
             let counts = match rules {
@@ -147,7 +158,7 @@ impl Arguments {
                 }
                 None => Counts::zero(),
             };
-            if self.rules {
+            if by_rule {
                 let before = before.and_then(|before| before.counts.as_ref());
                 let before = before.map(|reading| Before { reading, seconds });
                 listed = Some(rules::rows(&generation.listing.rules, &generation.slots, &counts, before));
@@ -165,7 +176,7 @@ impl Arguments {
             totals: counters::totals(&counters),
             seconds: before.map(|before| before.seconds),
             per_second: before.map(|before| counters::rates(&counters, before)),
-            reasons: counters::rows(&counters, before),
+            reasons: self.by.contains(&By::Reason).then(|| counters::rows(&counters, before)),
             rules: listed,
             limits,
             unlisted,

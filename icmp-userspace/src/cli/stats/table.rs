@@ -1,11 +1,11 @@
-//! Statistics as people read them: tables of totals, of reasons, of rules, of limits.
+//! Statistics as people read them: tables of totals, of whatever packets are listed by, and of limits.
 
 use icmp_userspace::observe::{counters::Total, limits::Table};
 
 use super::{Limits, Statistics};
 use crate::cli::output;
 
-/// Totals first, then the reasons that applied, then the rules, or how to see them. Where there was a reading before, rates stand
+/// Totals first, then what packets are listed by, and how to see them by rule. Where there was a reading before, rates stand
 /// beside totals.
 pub(super) fn lines(statistics: &Statistics) -> Vec<String> {
     let mut rows = vec![
@@ -18,20 +18,22 @@ pub(super) fn lines(statistics: &Statistics) -> Vec<String> {
     }
     let mut lines = output::table(&rows, &[1, 2, 3, 4, 5, 6, 7]);
     let a_second = if statistics.per_second.is_some() { "A SECOND" } else { "" };
-    let mut rows = vec![["", "VERDICT", "REASON", "PACKETS", a_second, "MEANING"].map(str::to_owned)];
-    rows.extend(statistics.reasons.iter().filter(|row| row.packets > 0).map(|row| {
-        [
-            row.family.to_owned(),
-            row.verdict.to_owned(),
-            row.reason.to_owned(),
-            row.packets.to_string(),
-            row.per_second.as_ref().map(rate).unwrap_or_default(),
-            row.explanation.to_owned(),
-        ]
-    }));
-    if rows.len() > 1 {
-        lines.push(String::new());
-        lines.extend(output::table(&rows, &[3, 4]));
+    if let Some(reasons) = &statistics.reasons {
+        let mut rows = vec![["", "VERDICT", "REASON", "PACKETS", a_second, "MEANING"].map(str::to_owned)];
+        rows.extend(reasons.iter().filter(|row| row.packets > 0).map(|row| {
+            [
+                row.family.to_owned(),
+                row.verdict.to_owned(),
+                row.reason.to_owned(),
+                row.packets.to_string(),
+                row.per_second.as_ref().map(rate).unwrap_or_default(),
+                row.explanation.to_owned(),
+            ]
+        }));
+        if rows.len() > 1 {
+            lines.push(String::new());
+            lines.extend(output::table(&rows, &[3, 4]));
+        }
     }
     if let Some(rules) = &statistics.rules {
         let mut rows = vec![["RULE", "ORIGIN", "PACKETS", a_second, "TEXT"].map(str::to_owned)];
@@ -54,7 +56,7 @@ pub(super) fn lines(statistics: &Statistics) -> Vec<String> {
         let (count, interface) = (statistics.unlisted, &statistics.interface);
         let rules = if count == 1 { "rule" } else { "rules" };
         lines.push(String::new());
-        lines.push(format!("{count} {rules}: `icmpctl stats {interface} --rules` counts by rule"));
+        lines.push(format!("{count} {rules}: `icmpctl stats {interface} --by rule` counts by rule"));
     }
     lines
 }
