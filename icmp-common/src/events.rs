@@ -266,6 +266,9 @@ pub struct ChannelFamily {
     pub destination_mask: [u64; 2],
 }
 
+// SAFETY: integers and arrays of integers; the assertion below leaves no room for padding.
+unsafe impl Plain for Channel {}
+
 const _: () = assert!(size_of::<Channel>() == 24 + 2 * 96);
 
 impl Channel {

@@ -452,6 +452,8 @@ unsafe impl Plain for Kinds {}
 unsafe impl Plain for Line {}
 // SAFETY: an integer.
 unsafe impl Plain for u32 {}
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
 
 const _: () = assert!(size_of::<Line6>() == 64 && size_of::<Range6>() == 24);
 const _: () = assert!(size_of::<Ranges4>() == CACHE_LINE && size_of::<Line>() == CACHE_LINE);

@@ -17,10 +17,15 @@ pub(crate) fn count<S: State>(
     reason: Reason,
     message: Option<Message>,
 ) -> Verdict {
-    let slot = Slot::new(family, reason);
+    exit(state, family, Slot::new(family, reason), message);
+    reason.verdict()
+}
+
+/// The same, for a family and reason of which the slot is known.
+#[inline(always)]
+pub(crate) fn exit<S: State>(state: &mut S, family: Family, slot: Slot, message: Option<Message>) {
     state.count(slot, message.map(|message| message_slot(family, message)));
     tell(state, slot);
-    reason.verdict()
 }
 
 /// The slot of a message's type and code.

@@ -32,13 +32,14 @@ pub use state::{NextHop, Route, Side, State};
 
 use icmp_common::{
     Family,
+    counters::Slot,
     tables::Ruling,
     wire::{Packet, icmp::TIMESTAMP, ipv4::Ipv4, ipv6::Ipv6},
 };
 
 use answer::{Answerable, answer, discard};
 use classify::classify;
-use count::count;
+use count::{count, exit};
 use error::{Sent, error};
 use parse::{
     DOUBLE_TAGGED, Message, Parsed, TAGGED, UNTAGGED, parse, parse_unusual_ipv4, parse_unusual_ipv6, tags,
@@ -294,20 +295,26 @@ fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: 
         let reason = discard(frame, state);
         return (End::at(count(state, family, reason, Some(message))), message);
     }
+    let message = Message::from_number(forgotten(message.number() as usize) as u32);
+    let aside = Slot::from_number(forgotten(Slot::new(family, parsed.reason).number() as usize) as u32);
     let outcome = match family {
         Family::Ipv4 => classify::<true, Ipv4, F, S>(frame, state, ip, message).outcome,
         Family::Ipv6 => classify::<true, Ipv6, F, S>(frame, state, ip, message).outcome,
     };
     let reason = match outcome.ruling() {
-        Ruling::Permit => parsed.reason,
-        Ruling::Limit => match is_within(frame, state, ip, family, outcome.rate()) {
-            true => parsed.reason,
-            false => Reason::OverLimit,
-        },
-        Ruling::Deny => Reason::Denied,
+        Ruling::Permit => None,
+        Ruling::Limit if is_within(frame, state, ip, family, outcome.rate()) => None,
+        Ruling::Limit => Some(Reason::OverLimit),
+        Ruling::Deny => Some(Reason::Denied),
         ruling => return (End::rejected(family, ruling), message),
     };
-    (End::at(count(state, family, reason, Some(message))), message)
+    match reason {
+        Some(reason) => (End::at(count(state, family, reason, Some(message))), message),
+        None => {
+            exit(state, family, aside, Some(message));
+            (End::PASS, message)
+        }
+    }
 }
 
 /// The condition, of which the compiler learns that it rarely holds; see [`cold`].

@@ -9,7 +9,7 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use icmp_common::counters::Counters;
 use icmp_ebpf::Verdict;
 use icmp_userspace::{
-    kernel::load::Program,
+    kernel::load::{Program, Taps},
     observe::{counters, rules::Counts},
     policy::compile::Tables,
 };
@@ -34,7 +34,7 @@ impl Loaded {
     pub fn new(tables: &Tables) -> Self {
         let object = fs::read(icmpctl::object()).unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
-        let program = match Program::load(&object, tables, &[], None, log.path()) {
+        let program = match Program::load(&object, tables, &[], None, &Taps::NONE, log.path()) {
             Ok(program) => program,
             Err(error) => {
                 // The verifier says last what it refuses.

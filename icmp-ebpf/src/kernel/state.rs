@@ -230,10 +230,8 @@ impl State for Maps {
 
     #[inline(always)]
     fn lasts(&mut self, place: Place, pause: u64) -> Lasting {
-        match self.buckets(place) {
-            Some(line) => bucket::lasts(line, place.tag, pause, self.longest_span(), self.ticks()),
-            None => Lasting { ticks: 0, begins: false, evicting: false },
-        }
+        let number = icmpctl_lasts(place.line, place.tag, pause);
+        Lasting { ticks: number >> 2, begins: number & 2 != 0, evicting: number & 1 != 0 }
     }
 
     #[inline(always)]
@@ -416,6 +414,21 @@ extern "C" fn icmpctl_bans(rate: u32, family: u32, high: u64, low: u64, ticks: u
         ban::bans(&mut state, rate, family_of(family), [high, low], ticks);
     }
     0
+}
+
+/// [`State::lasts`], a function of its own for the same reason. From the lowest bit up: whether a bucket has given way, whether it begins,
+/// and ticks.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_lasts(line: u32, tag: u32, pause: u64) -> u64 {
+    let state = Maps::new(ptr::null_mut());
+    if !logs(&state) && !ban::are_there(&state) {
+        return 0;
+    }
+    let Some(line) = state.buckets(Place { line, tag }) else { return 0 };
+    let Lasting { ticks, begins, evicting } =
+        bucket::lasts(line, tag, pause, state.longest_span(), state.ticks());
+    ticks << 2 | u64::from(begins) << 1 | u64::from(evicting)
 }
 
 /// [`State::begins`], a function of its own for the same reason; 1 if it begins.
