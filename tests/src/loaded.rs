@@ -64,6 +64,12 @@ impl Loaded {
         self.run_with(frame, Some(context.as_flattened()))
     }
 
+    /// What has been counted.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// How many packets each rule has decided about.
     #[must_use]
     pub fn rules(&self) -> Counts {

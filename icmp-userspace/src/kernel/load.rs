@@ -18,6 +18,7 @@ use icmp_common::{
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
     dynamic::{DYNAMIC_ENTRIES, Membership},
+    events::{EVENTS_BYTES, Telling},
     tables::{Hosts, Kinds, Root4},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -50,8 +51,11 @@ pub struct KeptMap {
 /// The name of the map of buckets.
 pub(super) const BUCKETS: &str = "BUCKETS";
 
+/// The name of the ring buffer of events.
+pub(super) const EVENTS: &str = "EVENTS";
+
 /// All maps that outlive the program.
-pub static KEPT: [KeptMap; 6] = [
+pub static KEPT: [KeptMap; 8] = [
     KeptMap {
         name: "COUNTERS",
         pin: "counters",
@@ -67,6 +71,22 @@ pub static KEPT: [KeptMap; 6] = [
         key: 4,
         value: size_of::<RuleCounters>() as u32,
         entries: Some((RULE_SLOTS / RULE_CHUNK) as u32),
+    },
+    KeptMap {
+        name: "TELLING",
+        pin: "telling",
+        kind: MapType::PerCpuArray,
+        key: 4,
+        value: size_of::<Telling>() as u32,
+        entries: Some(1),
+    },
+    KeptMap {
+        name: EVENTS,
+        pin: "events",
+        kind: MapType::RingBuf,
+        key: 0,
+        value: 0,
+        entries: Some(EVENTS_BYTES),
     },
     KeptMap {
         name: "DYNAMIC4",
@@ -187,7 +207,7 @@ impl Program {
 
     fn map(&self, name: &str) -> Result<&MapData, Error> {
         match self.object.map(name).ok_or_else(|| missing(name))? {
-            Map::Array(map) | Map::PerCpuArray(map) | Map::LpmTrie(map) => Ok(map),
+            Map::Array(map) | Map::PerCpuArray(map) | Map::LpmTrie(map) | Map::RingBuf(map) => Ok(map),
             _ => Err(missing(name)),
         }
     }
