@@ -24,7 +24,7 @@ const ADDRESS: &str = "127.0.0.1:9815";
 const POLICY: &str = "
 acl.rules = '''
 10 limit 1/h burst 3 per source icmp4 any any echo
-20 permit icmp6 any any echo
+20 permit icmp6 any any echo log
 '''
 ";
 
@@ -109,9 +109,10 @@ fn c94_a_real_prometheus_has_what_stats_counts() {
     let prometheus = Prometheus::start(&lab.server, &configuration(), lab.files.path());
     let _ = prometheus.wait_for("up{job=\"icmpctl\"} == 1");
 
-    let statistics: Vec<Value> =
-        serde_json::from_str(&lab.icmpctl(&["stats", "--json", "--by", "reason,rule", "--limits"]).ok())
-            .unwrap();
+    let statistics: Vec<Value> = serde_json::from_str(
+        &lab.icmpctl(&["stats", "--json", "--by", "reason,rule,type,served", "--limits"]).ok(),
+    )
+    .unwrap();
     let statistics = &statistics[0];
     let values = |metric: &str, labels: &[&str]| -> BTreeMap<Vec<String>, f64> {
         let rows = prometheus.query(metric);
@@ -139,10 +140,28 @@ fn c94_a_real_prometheus_has_what_stats_counts() {
         map.retain(|key, _| !key[0].is_empty());
     }
     assert_eq!((&rules, rules.len()), (&expected, 2));
+    let (packets, bytes) = (expected, values("icmpctl_rule_bytes_total", &["rule", "text"]));
+    // Pings of 56 bytes.
+    for (key, packets) in &packets {
+        assert_eq!(bytes[key], packets * if key[1].contains("icmp4") { 84.0 } else { 104.0 }, "{key:?}");
+    }
+    let served = values("icmpctl_served_packets_total", &["prefix"]);
+    assert_eq!(served, told(&statistics["served"], &["prefix"], "packets"));
+    assert_eq!(served, [(vec!["own".to_owned()], 10.0)].into());
+    let types = values("icmpctl_type_packets_total{passed=\"false\"}", &["family", "type", "code", "name"]);
+    let mut expected = told(&statistics["types"], &["family", "type", "code", "name"], "packets");
+    // Whatever else has come was left to the stack.
+    expected.iter_mut().filter(|(key, _)| key[3] != "echo").for_each(|(_, packets)| *packets = 0.0);
+    assert_eq!(types, expected);
     let over = values("icmpctl_limit_over_packets_total", &["rule", "rate"]);
     assert_eq!(over, told(&statistics["limits"]["rates"], &["number", "rate"], "over"));
     let in_use = &statistics["limits"]["table"]["in_use"];
     assert_eq!(values("icmpctl_buckets_in_use", &[])[&Vec::new()], in_use.as_f64().unwrap());
+
+    // A rule that logs decided about seven.
+    let events = values("icmpctl_events_total", &["outcome"]);
+    let expected = [("told", 7.0), ("suppressed", 0.0), ("lost", 0.0)];
+    assert_eq!(events, expected.map(|(outcome, count)| (vec![outcome.to_owned()], count)).into());
 
     // Only OpenMetrics has this kind of metric, and names it without `_info`.
     let described = prometheus.api("metadata?metric=icmpctl");

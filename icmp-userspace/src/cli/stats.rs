@@ -25,6 +25,7 @@ use icmp_userspace::{
         limits,
         rates::Before,
         rules::{self, Counts},
+        served, types,
     },
 };
 use serde::Serialize;
@@ -60,6 +61,10 @@ enum By {
     Reason,
     /// The rule that decided
     Rule,
+    /// Type and code of the message
+    Type,
+    /// The prefix that a request was answered for
+    Served,
 }
 
 #[derive(Serialize)]
@@ -75,6 +80,10 @@ struct Statistics {
     reasons: Option<Vec<Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<Vec<rules::Row>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    types: Option<Vec<types::Row>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    served: Option<Vec<served::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<Limits>,
     /// How many rules there are that are not listed; 0 if nothing is known of them.
@@ -93,7 +102,7 @@ struct Reading {
     /// When.
     at: Instant,
     counters: Counters,
-    /// If those of rules were read.
+    /// If those of rules and prefixes were read.
     counts: Option<Counts>,
 }
 
@@ -145,11 +154,11 @@ impl Arguments {
             counters::read_pinned(&counters).with_context(|| format!("reading {}", counters.display()))?;
         let at = Instant::now();
         let seconds = before.map_or(0.0, |before| (at - before.at).as_secs_f64());
+        let by = |what| self.by.contains(&what);
         let mut unlisted = 0;
-        let (mut listed, mut limits) = (None, None);
+        let (mut listed, mut answered, mut limits) = (None, None, None);
         let mut read = None;
-        let by_rule = self.by.contains(&By::Rule);
-        if by_rule || self.limits {
+        if by(By::Rule) || by(By::Served) || self.limits {
             let generation =
                 generation?.with_context(|| format!("nothing is known of the rules on {interface}"))?;
             let counts = match rules {
@@ -158,10 +167,14 @@ impl Arguments {
                 }
                 None => Counts::zero(),
             };
-            if by_rule {
-                let before = before.and_then(|before| before.counts.as_ref());
-                let before = before.map(|reading| Before { reading, seconds });
-                listed = Some(rules::rows(&generation.listing.rules, &generation.slots, &counts, before));
+            let before = before.and_then(|before| before.counts.as_ref());
+            let before = before.map(|reading| Before { reading, seconds });
+            let Generation { listing, slots, .. } = &generation;
+            if by(By::Rule) {
+                listed = Some(rules::rows(&listing.rules, slots, &counts, before));
+            }
+            if by(By::Served) {
+                answered = Some(served::rows(&listing.served, slots, &counts, before));
             }
             if self.limits {
                 limits = Some(Limits::read(&generation, &counts, buckets.as_deref())?);
@@ -176,8 +189,10 @@ impl Arguments {
             totals: counters::totals(&counters),
             seconds: before.map(|before| before.seconds),
             per_second: before.map(|before| counters::rates(&counters, before)),
-            reasons: self.by.contains(&By::Reason).then(|| counters::rows(&counters, before)),
+            reasons: by(By::Reason).then(|| counters::rows(&counters, before)),
             rules: listed,
+            types: by(By::Type).then(|| types::rows(&counters, before)),
+            served: answered,
             limits,
             unlisted,
         };

@@ -236,16 +236,23 @@ fn amount(value: f64, unit: &str) -> String {
     let unit = match unit {
         "pps" => "p/s",
         "ops" => "ops/s",
+        "Bps" => "B/s",
         "percentunit" => return format!("{:.0}%", value * 100.0),
         "dtdurations" => return duration::show(Duration::from_secs_f64(value.max(0.0))),
         _ => return value.to_string(),
     };
-    match value {
-        1e6.. => format!("{:.2} M{unit}", value / 1e6),
-        1e3.. => format!("{:.2} k{unit}", value / 1e3),
-        _ if value >= 10.0 || value.fract() == 0.0 => format!("{value:.0} {unit}"),
-        _ => format!("{value:.1} {unit}"),
-    }
+    let (value, prefix) = match value {
+        1e6.. => (value / 1e6, "M"),
+        1e3.. => (value / 1e3, "k"),
+        _ => (value, ""),
+    };
+    let digits = match value {
+        100.0.. => 0,
+        _ if value.fract() == 0.0 => 0,
+        10.0.. => 1,
+        _ => 2,
+    };
+    format!("{value:.digits$} {prefix}{unit}")
 }
 
 /// Text between tags.
@@ -268,8 +275,8 @@ mod tests {
 
     #[test]
     fn amounts_are_short() {
-        let shown = [0.0, 0.25, 7.0, 12.5, 1500.0, 2.5e6].map(|value| amount(value, "pps"));
-        assert_eq!(shown, ["0 p/s", "0.2 p/s", "7 p/s", "12 p/s", "1.50 kp/s", "2.50 Mp/s"]);
+        let shown = [0.0, 0.25, 7.0, 12.5, 392_680.0, 2.5e6].map(|value| amount(value, "pps"));
+        assert_eq!(shown, ["0 p/s", "0.25 p/s", "7 p/s", "12.5 p/s", "393 kp/s", "2.50 Mp/s"]);
         assert_eq!([amount(0.071, "percentunit"), amount(61.0, "dtdurations")], ["7%", "1m1s"]);
     }
 }

@@ -34,7 +34,7 @@ rules = """
 20 reject icmp any host 198.51.100.9 echo
 30 permit icmp 2001:db8::/32 any echo
 40 permit icmp 192.0.2.0/24 any echo
-50 limit 2/s burst 10 per source, 5000/s per rule icmp any any echo
+50 limit 2/s burst 10 per source, 5000/s per rule icmp any any echo log 1/10
 """
 "#;
 

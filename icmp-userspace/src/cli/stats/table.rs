@@ -36,18 +36,48 @@ pub(super) fn lines(statistics: &Statistics) -> Vec<String> {
         }
     }
     if let Some(rules) = &statistics.rules {
-        let mut rows = vec![["RULE", "ORIGIN", "PACKETS", a_second, "TEXT"].map(str::to_owned)];
+        let mut rows = vec![["RULE", "ORIGIN", "PACKETS", a_second, "BYTES", "TEXT"].map(str::to_owned)];
         rows.extend(rules.iter().map(|row| {
             [
-                row.number.map_or_else(|| "-".to_owned(), |number| number.to_string()),
+                or_dash(row.number),
                 row.origin.clone(),
                 row.packets.to_string(),
                 row.per_second.as_ref().map(rate).unwrap_or_default(),
+                row.bytes.to_string(),
                 row.rule.clone(),
             ]
         }));
         lines.push(String::new());
-        lines.extend(output::table(&rows, &[0, 2, 3]));
+        lines.extend(output::table(&rows, &[0, 2, 3, 4]));
+    }
+    if let Some(types) = &statistics.types {
+        let mut rows = vec![["", "TYPE", "CODE", "PACKETS", a_second, "PASSED", "NAME"].map(str::to_owned)];
+        rows.extend(types.iter().map(|row| {
+            [
+                row.family.to_owned(),
+                or_dash(row.icmp_type),
+                or_dash(row.code),
+                row.packets.to_string(),
+                row.per_second.as_ref().map(rate).unwrap_or_default(),
+                row.passed.to_string(),
+                row.name.unwrap_or_default().to_owned(),
+            ]
+        }));
+        lines.push(String::new());
+        lines.extend(output::table(&rows, &[1, 2, 3, 4, 5]));
+    }
+    if let Some(served) = &statistics.served {
+        let mut rows = vec![["SERVED", "ANSWERED", a_second, "BYTES"].map(str::to_owned)];
+        rows.extend(served.iter().map(|row| {
+            [
+                row.prefix.clone(),
+                row.packets.to_string(),
+                row.per_second.as_ref().map(rate).unwrap_or_default(),
+                row.bytes.to_string(),
+            ]
+        }));
+        lines.push(String::new());
+        lines.extend(output::table(&rows, &[1, 2, 3]));
     }
     if let Some(limits) = &statistics.limits {
         lines.extend(lines_of_limits(limits));
@@ -75,6 +105,10 @@ fn row<N>(name: &str, total: &Total<N>, text: impl Fn(&N) -> String) -> [String;
     ]
 }
 
+fn or_dash(number: Option<impl ToString>) -> String {
+    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+}
+
 fn rate(per_second: &f64) -> String {
     format!("{per_second:.1}")
 }
@@ -82,8 +116,7 @@ fn rate(per_second: &f64) -> String {
 fn lines_of_limits(limits: &Limits) -> Vec<String> {
     let mut rows = vec![["RULE", "ORIGIN", "WITHIN", "OVER", "RATE"].map(str::to_owned)];
     rows.extend(limits.rates.iter().map(|row| {
-        let [number, within] = [row.number.map(u64::from), row.within]
-            .map(|number| number.map_or_else(|| "-".to_owned(), |number| number.to_string()));
+        let (number, within) = (or_dash(row.number), or_dash(row.within));
         [number, row.origin.clone(), within, row.over.to_string(), row.rate.clone()]
     }));
     let mut lines = vec![String::new()];
