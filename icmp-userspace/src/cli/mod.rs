@@ -9,6 +9,7 @@ mod explain;
 mod guardian;
 mod install;
 mod metrics;
+mod outlive;
 mod output;
 mod policy;
 mod progress;
@@ -83,6 +84,8 @@ enum Verb {
     Policy(policy::Arguments),
     #[command(hide = true)]
     Guardian(guardian::Arguments),
+    #[command(hide = true)]
+    Tap(tap::Arguments),
 }
 
 /// Something was typed that means nothing, which only showed when all of it was known.
@@ -144,6 +147,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Doctor(arguments) => arguments.run(places).await,
             Verb::Policy(arguments) => arguments.run(),
             Verb::Guardian(arguments) => arguments.run(places).await,
+            Verb::Tap(arguments) => arguments.run(places).await,
         }
     })
 }

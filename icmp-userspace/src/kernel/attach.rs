@@ -16,7 +16,7 @@ use super::{
     lock::Lock,
     pins::Pins,
     privileges,
-    record::{Files, Record},
+    record::{Channels, Files, Record},
     state::State,
 };
 use crate::policy::slots::Slots;
@@ -207,8 +207,9 @@ impl Change<'_> {
         let program = match replaced {
             Some(_) => {
                 let program = self.swap(new)?;
-                let why_generic = self.site.files.read().and_then(|record| record.why_generic);
-                self.record(why_generic, options)?;
+                let record = self.site.files.read();
+                let channels = record.as_ref().map(|record| record.channels.clone()).unwrap_or_default();
+                self.record(record.and_then(|record| record.why_generic), channels, options)?;
                 program
             }
             None => self.attach_anew(new, options)?,
@@ -257,16 +258,22 @@ impl Change<'_> {
         state.write(id, new.generation, new.snapshot)?;
         self.enforce_sets(&new.generation.slots, &Slots::default())?;
         let (link, why_generic) = create_link(interface, program, options.mode)?;
-        self.record(why_generic, options)?;
+        self.record(why_generic, Channels::default(), options)?;
         link.pin(&pins.link()).doing(|| format!("pinning {}", pins.link().display()))?;
         self.settle(id, None)?;
         Ok(link)
     }
 
-    fn record(&self, why_generic: Option<String>, options: &Options) -> Result<(), Error> {
+    fn record(
+        &self,
+        why_generic: Option<String>,
+        channels: Channels,
+        options: &Options,
+    ) -> Result<(), Error> {
         let follower = options.follows.then(std::process::id);
         let Site { interface, files, state, .. } = &*self.site;
-        files.write(&Record { why_generic, follower, ..Record::new(&interface.name, state.directory()) })
+        let new = Record::new(&interface.name, state.directory());
+        files.write(&Record { why_generic, channels, follower, ..new })
     }
 
     /// Detaches our program and removes its pins; also what a killed process left of them. Nothing is touched unless

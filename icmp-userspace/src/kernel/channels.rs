@@ -12,6 +12,7 @@ use icmp_common::{
 };
 
 use super::{
+    attach::Site,
     change::{Change, New},
     error::Error,
     load::Taps,
@@ -95,9 +96,15 @@ impl Change<'_> {
         let (words, _) = Channel::bytes(std::slice::from_ref(&channel)).as_chunks();
         let settings = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
         self.amend(|record| record.channels[which.number()] = Some(settings))?;
-        self.swap(new)?;
-        let ring = Ring::open(&self.site.pins.channel(which), true)?;
-        Ok(Tap { which, lock, ring })
+        let opened = self.swap(new).and_then(|_| Ring::open(&self.site.pins.channel(which), true));
+        match opened {
+            Ok(ring) => Ok(Tap { which, lock, ring }),
+            Err(error) => {
+                // What has got into place all the same is as good as left by a killed process.
+                let _ = self.amend(|record| record.channels[which.number()] = None);
+                Err(error)
+            }
+        }
     }
 
     /// Closes a channel. `new` is what is in place already.
@@ -116,6 +123,36 @@ impl Change<'_> {
         Which::ALL.into_iter().any(|which| {
             record.channels[which.number()].is_some() && !Lock::is_held(self.site.files.channel(which))
         })
+    }
+}
+
+impl Change<'_> {
+    /// Forgets the channels that the program in place does not have.
+    pub(super) fn forget_closed(&self, open: &Taps) -> Result<(), Error> {
+        let closed = |which: &Which| open.rings.iter().all(|(open, _)| open != which);
+        let closed: Vec<_> = Which::ALL.into_iter().filter(closed).collect();
+        closed.iter().try_for_each(|which| self.site.pins.remove_channel(*which))?;
+        let recorded = self.site.files.read().map(|record| record.channels).unwrap_or_default();
+        if closed.iter().all(|which| recorded[which.number()].is_none()) {
+            return Ok(());
+        }
+        self.amend(|record| closed.iter().for_each(|which| record.channels[which.number()] = None))
+    }
+}
+
+impl Change<'_> {
+    /// Looks on at what comes through a channel, if somebody else holds it.
+    pub fn look_on(&self, which: Which) -> Result<Option<Ring>, Error> {
+        let held = Lock::is_held(self.site.files.channel(which));
+        held.then(|| Ring::open(&self.site.pins.channel(which), false)).transpose()
+    }
+}
+
+impl Tap {
+    /// Whether the record of its interface still knows the channel; else whoever attached anew has closed it.
+    #[must_use]
+    pub fn is_known(&self, site: &Site) -> bool {
+        site.files.read().is_some_and(|record| record.channels[self.which.number()].is_some())
     }
 }
 

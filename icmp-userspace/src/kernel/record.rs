@@ -23,6 +23,9 @@ const DIRECTORY: &str = "/run/icmpctl";
 /// Longest record that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
+/// Settings of channels.
+pub type Channels = [Option<Vec<u64>>; CHANNELS];
+
 /// What is known of an attachment besides what the kernel says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -41,7 +44,7 @@ pub struct Record {
     pub pending: Option<Pending>,
     /// Settings of channels that are open, by their number, as the words that the program has; see [`super::channels`].
     #[serde(default)]
-    pub channels: [Option<Vec<u64>>; CHANNELS],
+    pub channels: Channels,
     /// What is wrong with the policy file, of which the policy in place is an earlier state.
     #[serde(default)]
     pub complaint: Option<String>,
