@@ -16,10 +16,12 @@ mod progress;
 mod run;
 mod set;
 mod settings;
+mod signals;
 mod source;
 mod stats;
 mod status;
 mod tap;
+mod top;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -76,6 +78,8 @@ enum Verb {
     Status(status::Arguments),
     /// Show what became of the packets, and why
     Stats(stats::Arguments),
+    /// Watch what becomes of packets on a full screen: by verdict, rule, type, source and destination
+    Top(top::Arguments),
     /// Say what becomes of a packet, and why; nothing is counted and nothing sent
     Explain(explain::Arguments),
     /// Say what this kernel and its interfaces can do, and what that means
@@ -143,6 +147,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Set(arguments) => arguments.run(places).await,
             Verb::Status(arguments) => arguments.run(places).await,
             Verb::Stats(arguments) => arguments.run(places).await,
+            Verb::Top(arguments) => arguments.run(places).await,
             Verb::Explain(arguments) => arguments.run(places).await,
             Verb::Doctor(arguments) => arguments.run(places).await,
             Verb::Policy(arguments) => arguments.run(),

@@ -141,10 +141,15 @@ impl Change<'_> {
 }
 
 impl Change<'_> {
-    /// Looks on at what comes through a channel, if somebody else holds it.
-    pub fn look_on(&self, which: Which) -> Result<Option<Ring>, Error> {
-        let held = Lock::is_held(self.site.files.channel(which));
-        held.then(|| Ring::open(&self.site.pins.channel(which), false)).transpose()
+    /// Whether anybody holds a channel.
+    #[must_use]
+    pub fn is_open(&self, which: Which) -> bool {
+        Lock::is_held(self.site.files.channel(which))
+    }
+
+    /// Looks on at what comes through a channel that somebody else holds.
+    pub fn look_on(&self, which: Which) -> Result<Ring, Error> {
+        Ring::open(&self.site.pins.channel(which), false)
     }
 }
 

@@ -234,11 +234,7 @@ mod tests {
             shown.rules.iter().map(|rule| (rule.number, rule.per_second, rule.over)).collect();
         assert_eq!(
             rules,
-            [
-                (Some(10), Some(300.0), None),
-                (Some(20), Some(42.0), Some(40.0)),
-                (None, Some(0.0), None)
-            ]
+            [(Some(10), Some(300.0), None), (Some(20), Some(42.0), Some(40.0)), (None, Some(0.0), None)]
         );
         let types: Vec<_> = shown.types.iter().map(|row| (row.family, row.per_second)).collect();
         assert_eq!(types, [("ipv4", Some(300.0)), ("ipv6", Some(40.0))]);

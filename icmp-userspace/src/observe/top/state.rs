@@ -187,23 +187,23 @@ const fn column(name: &'static str, width: u16, order: Option<Order>) -> Column 
 }
 
 const RULES: &[Column] = &[
-    column("RULE", 4, None),
+    column("RULE", 5, Some(Order::Name)),
     column("PACKETS/s", 10, Some(Order::Rate)),
     column("OVER/s", 8, Some(Order::Over)),
     Column { extra: true, ..column("PACKETS", 11, Some(Order::Total)) },
-    Column { right: false, ..column("TEXT", 12, Some(Order::Name)) },
+    Column { right: false, ..column("TEXT", 12, None) },
 ];
 const TYPES: &[Column] = &[
     Column { right: false, ..column("FAMILY", 6, None) },
-    column("TYPE", 4, Some(Order::Name)),
+    column("TYPE", 5, Some(Order::Name)),
     column("CODE", 4, None),
     column("PACKETS/s", 10, Some(Order::Rate)),
     Column { extra: true, ..column("PACKETS", 11, Some(Order::Total)) },
     Column { right: false, ..column("NAME", 12, None) },
 ];
 const ADDRESSES: &[Column] = &[
-    column("~PACKETS/s", 10, Some(Order::Rate)),
-    column("~OVER/s", 9, Some(Order::Over)),
+    column("~PACKETS/s", 11, Some(Order::Rate)),
+    column("~OVER/s", 8, Some(Order::Over)),
     column("RULE", 4, None),
     Column { right: false, extra: true, ..column("LAST", 9, None) },
     Column { right: false, ..column("ADDRESS", 15, Some(Order::Name)) },
@@ -280,7 +280,8 @@ impl State {
     }
 
     fn estimated(&self, each: &str) -> String {
-        format!("~packets/s {each}, estimated from {:.0} samples/s", self.shown.samples)
+        let whose = if self.sampling == Sampling::Others { " of another top" } else { "" };
+        format!("~packets/s {each} ({:.0} samples/s{whose})", self.shown.samples)
     }
 
     fn why_empty(&self, panel: Panel) -> String {
@@ -475,11 +476,9 @@ mod tests {
     fn state() -> State {
         let mut state = State { sampling: Sampling::Own, ..State::default() };
         state.read(reading(0, 0, 0));
-        for (last, reason, slot, samples) in [
-            (1, Reason::Echo, Some(3), 10),
-            (2, Reason::OverLimit, Some(4), 5),
-            (3, Reason::Echo, None, 20),
-        ] {
+        for (last, reason, slot, samples) in
+            [(1, Reason::Echo, Some(3), 10), (2, Reason::OverLimit, Some(4), 5), (3, Reason::Echo, None, 20)]
+        {
             let (source, family) = match reason {
                 Reason::OverLimit => ("2001:db8::2".parse().unwrap(), Family::Ipv6),
                 _ => (IpAddr::from([10, 0, 0, last]), Family::Ipv4),
@@ -530,7 +529,10 @@ mod tests {
         state.obey(Command::Move(1));
         assert_eq!(chosen(&state.table(Panel::Rules, 10))[0], "20");
         state.obey(Command::Sort);
-        assert_eq!((state.table(Panel::Rules, 10).chosen, &*chosen(&state.table(Panel::Rules, 10))[0]), (Some(0), "20"));
+        assert_eq!(
+            (state.table(Panel::Rules, 10).chosen, &*chosen(&state.table(Panel::Rules, 10))[0]),
+            (Some(0), "20")
+        );
         state.obey(Command::Sort);
         state.obey(Command::Move(100));
         // In a window of two lines it is the lower one.
