@@ -36,9 +36,10 @@ impl Terminal {
         run(command.args(["-f", "/dev/null", "new-session", "-d"]).args(size).arg(hold));
         let tty = run(tmux(&directory).args(["display-message", "-p", "#{pane_tty}"]));
         let tty = File::options().read(true).write(true).open(tty.trim()).unwrap();
-        let settings = tcgetattr(&tty).unwrap();
-        let terminal = Self { directory, tty, settings };
+        let mut terminal = Self { settings: tcgetattr(&tty).unwrap(), directory, tty };
         terminal.wait_for(BEFORE);
+        // tmux itself has made its own settings by now.
+        terminal.settings = tcgetattr(&terminal.tty).unwrap();
         terminal
     }
 
@@ -46,7 +47,8 @@ impl Terminal {
     #[must_use]
     pub fn start(&self, command: &mut Command) -> InTerminal {
         let end = || Stdio::from(self.tty.try_clone().unwrap());
-        command.env("TERM", "screen-256color").env_remove("NO_COLOR");
+        // What a panic says shall fit on the screen.
+        command.env("TERM", "screen-256color").env("RUST_BACKTRACE", "0").env_remove("NO_COLOR");
         InTerminal(command.stdin(end()).stdout(end()).stderr(end()).spawn().unwrap())
     }
 

@@ -133,10 +133,16 @@ impl Change<'_> {
         let closed: Vec<_> = Which::ALL.into_iter().filter(closed).collect();
         closed.iter().try_for_each(|which| self.site.pins.remove_channel(*which))?;
         let recorded = self.site.files.read().map(|record| record.channels).unwrap_or_default();
-        if closed.iter().all(|which| recorded[which.number()].is_none()) {
+        let left: Vec<_> = closed.into_iter().filter(|which| recorded[which.number()].is_some()).collect();
+        if left.is_empty() {
             return Ok(());
         }
-        self.amend(|record| closed.iter().for_each(|which| record.channels[which.number()] = None))
+        let name = &self.site.interface.name;
+        for which in &left {
+            // The lock that a killed process had: who drops it removes its file.
+            drop(Lock::take(self.site.files.channel(*which), name, which.verb())?);
+        }
+        self.amend(|record| left.iter().for_each(|which| record.channels[which.number()] = None))
     }
 }
 

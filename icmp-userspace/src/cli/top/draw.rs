@@ -52,7 +52,7 @@ impl Look {
         }
     }
 
-    const TITLE: Style = Style::new().add_modifier(Modifier::BOLD);
+    const TITLE: Style = Style::new().add_modifier(Modifier::BOLD).remove_modifier(Modifier::DIM);
     const NAMES: Style = Style::new().add_modifier(Modifier::DIM);
     const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
 }
