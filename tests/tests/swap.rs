@@ -3,7 +3,12 @@
 //!
 //! Which policy is in place is told by the TTL of its answers.
 
-use std::{fs, path::PathBuf, thread, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use icmp_tests::{
     host::tables,
@@ -410,10 +415,18 @@ fn an_apply_killed_at_any_time_leaves_a_policy_in_place() {
     let (lab, _) = attached();
     let mut counted = lab.counted("ipv4", "echo");
     let mut seen = [0, 0];
-    for step in 0..24_u64 {
+    // How long one takes here and now that nobody kills.
+    let whole = {
+        let old = policy(&lab, "policy.toml", 100);
+        let begin = Instant::now();
+        let _ = lab.icmpctl(&["apply", SERVER_END, text(&old)]).ok();
+        begin.elapsed()
+    };
+    for step in 0..24 {
         let new = policy(&lab, "new.toml", 101);
         let applying = Running::start(lab.command(&["apply", SERVER_END, text(&new)]));
-        thread::sleep(Duration::from_millis(step * 15));
+        // To twice as long, because other processes may get in its way.
+        thread::sleep(whole * step / 12);
         applying.signal(Signal::KILL);
         drop(applying);
         let found = ttl(&lab);
