@@ -19,6 +19,8 @@ mod source;
 mod stats;
 mod status;
 mod tap;
+#[cfg(feature = "debug-log")]
+mod trace;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -30,8 +32,13 @@ use icmp_userspace::{
 };
 
 /// The kernel half, as it was built.
+#[cfg(not(feature = "debug-log"))]
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/icmpctl.o"));
+/// The same, which logs each step.
+#[cfg(feature = "debug-log")]
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/debug-log/icmpctl.o"));
 
 /// Answers pings and filters ICMP inside the network driver, and shows what it does.
 #[derive(Parser)]

@@ -45,6 +45,10 @@ pub(super) struct Arguments {
     /// Serve metrics at this address and port, as 127.0.0.1:9815
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
+    /// Print each step of each packet, as the kernel half logs it
+    #[cfg(feature = "debug-log")]
+    #[arg(long)]
+    trace: bool,
 }
 
 impl Arguments {
@@ -67,6 +71,10 @@ impl Arguments {
         if let Some(server) = server {
             let index = site.interface.index;
             tokio::spawn(server.serve(metrics::Source::of(netlink.clone(), places.clone(), index)));
+        }
+        #[cfg(feature = "debug-log")]
+        if self.trace {
+            tokio::spawn(super::trace::print(netlink.clone(), site.interface.index));
         }
         let mut follower = Follower {
             netlink,

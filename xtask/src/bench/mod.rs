@@ -77,7 +77,7 @@ struct Effort {
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     world::can_run_privileged()
         .context("timing programs in the kernel takes root; run this as root, for example with sudo")?;
-    let build = Build { release: true, setup: bench.setup };
+    let build = Build { release: true, debug_log: false, setup: bench.setup };
     let built = userspace::both_halves(&build)?;
     let Built { objects: Objects { icmpctl, instruments }, .. } = &built;
     tools::ensure(bench.setup)?;
