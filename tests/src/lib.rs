@@ -4,8 +4,8 @@
 //! come of them, both with other people's encoders. `sketch` makes random frames of all sorts, `packets` random packets that rules are
 //! about, `rules` random policies, and walks their rules; `seed` lets random tests be repeated. `netns` makes networks, `port` sends
 //! raw frames in them, `ping` real pings, `flood` as many as the kernel can make, `scapy` what scapy makes of either, and `icmpctl`
-//! runs the real binary there. `parity` lists in what a host with the program may differ from one without; `conformance` lists what
-//! has to be done, and finds the tests that show it.
+//! runs the real binary there; `prometheus` runs a real Prometheus, and `http` talks to both. `parity` lists in what a host with the
+//! program may differ from one without; `conformance` lists what has to be done, and finds the tests that show it.
 //! Tests that need a kernel are marked `#[ignore = "needs root and BPF"]`.
 
 pub mod both;
@@ -13,6 +13,7 @@ pub mod conformance;
 pub mod flood;
 pub mod frames;
 pub mod host;
+pub mod http;
 pub mod icmpctl;
 pub mod loaded;
 pub mod netns;
@@ -21,6 +22,7 @@ pub mod packets;
 pub mod parity;
 pub mod ping;
 pub mod port;
+pub mod prometheus;
 pub mod rules;
 pub mod scapy;
 pub mod seed;

@@ -391,7 +391,7 @@ fn saying_it_changes_nothing() {
     // Neighbours are asked for now and then; nobody has to ask any more.
     lab.client.ip(&format!("link set dev {} down", icmp_tests::netns::CLIENT_END));
     let state = || {
-        let mut all = lab.icmpctl(&["stats", "--rules", "--json"]).ok();
+        let mut all = lab.icmpctl(&["stats", "--by", "reason,rule", "--json"]).ok();
         for map in ["buckets", "bans", "dynamic4", "dynamic6"] {
             all +=
                 &run(Command::new("bpftool").args(["-j", "map", "dump", "pinned"]).arg(lab.pins().join(map)));

@@ -17,9 +17,9 @@ use icmp_tests::{
 };
 use serde_json::Value;
 
-/// How many packets `stats --rules --json` counts for the rule with this text.
+/// How many packets `stats --by rule --json` counts for the rule with this text.
 fn rule(lab: &Lab, text: &str) -> u64 {
-    let json = lab.icmpctl(&["stats", "--rules", "--json"]).ok();
+    let json = lab.icmpctl(&["stats", "--by", "rule", "--json"]).ok();
     let all: Vec<Value> = serde_json::from_str(&json).unwrap();
     let rows = all[0]["rules"].as_array().unwrap();
     let row = rows.iter().find(|row| row["rule"] == text);

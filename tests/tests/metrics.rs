@@ -4,12 +4,13 @@
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     path::Path,
     time::Duration,
 };
 
 use icmp_tests::{
+    http::{self, connect},
     icmpctl::{PATIENCE, wait_until},
     netns::{CLIENT4, CLIENT6, Lab, Namespace, SERVER_END, SERVER4, SERVER6},
     ping::ping,
@@ -18,22 +19,12 @@ use rustix::process::Signal;
 
 const ADDRESS: &str = "127.0.0.1:9815";
 
-fn connect(namespace: &Namespace, address: &str) -> TcpStream {
-    let stream = namespace.enter(|| TcpStream::connect(address).unwrap());
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
 /// Sends bytes, and reads what comes back: head and body.
 fn exchange(namespace: &Namespace, address: &str, request: &[u8]) -> (String, String) {
-    let mut stream = connect(namespace, address);
-    stream.write_all(request).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}"));
+    let (head, body) = http::exchange(namespace, address, request);
     let length = format!("Content-Length: {}", body.len());
-    assert!(head.lines().any(|line| line == length), "{answer}");
-    (head.to_owned(), body.to_owned())
+    assert!(head.lines().any(|line| line == length), "{head}\n\n{body}");
+    (head, body)
 }
 
 fn scrape(lab: &Lab, accept: &str) -> (String, String) {

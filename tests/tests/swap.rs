@@ -107,7 +107,7 @@ fn a_swap_keeps_the_counters_and_says_what_changed() {
     assert_eq!((&status(&lab)["policy"], &status(&lab)["rules"]), (&text(&new).into(), &0.into()));
     assert!(last_good(&lab).contains("ttl = 101"));
     assert_eq!(generations(&lab), [after]);
-    assert!(!lab.icmpctl(&["stats"]).ok().contains("--rules"));
+    assert!(!lab.icmpctl(&["stats"]).ok().contains("--by"));
     detach(&lab);
     // What was good last is still there for whoever wants it back.
     assert!(last_good(&lab).contains("ttl = 101"));
@@ -471,7 +471,7 @@ fn garbage_in_the_state_directory_stops_nothing() {
         fs::write(state(&lab).join("dynamic.json"), garbage).unwrap();
         let said = status(&lab)["complaint"].as_str().unwrap().to_owned();
         assert!(said.contains("slots.json makes no sense"), "{said}");
-        lab.icmpctl(&["stats", "--rules"]).fails(1, &["slots.json makes no sense"]);
+        lab.icmpctl(&["stats", "--by", "rule"]).fails(1, &["slots.json makes no sense"]);
         assert_eq!(lab.counted("ipv4", "echo"), 1);
         lab.icmpctl(&["set", "list"]).fails(1, &["slots.json makes no sense"]);
         // There would be no way back.
@@ -561,19 +561,25 @@ fn rules_are_listed_and_compared_by_their_text() {
     let _ = lab.icmpctl(&["attach", SERVER_END, "--policy", text(&old)]).ok();
     let rules = || {
         let statistics: Vec<Value> =
-            serde_json::from_str(&lab.icmpctl(&["stats", "--rules", "--json"]).ok()).unwrap();
+            serde_json::from_str(&lab.icmpctl(&["stats", "--by", "rule", "--json"]).ok()).unwrap();
         statistics[0]["rules"].as_array().unwrap().clone()
     };
     let shown: Vec<_> =
         rules().iter().map(|rule| (rule["number"].as_u64(), rule["origin"].clone())).collect();
     let expected = [(Some(10), "file"), (Some(20), "file"), (None, "built-in"), (None, "built-in")];
     assert_eq!(shown, expected.map(|(number, origin)| (number, origin.into())));
-    let table = lab.icmpctl(&["stats", "--rules"]).ok();
+    let table = lab.icmpctl(&["stats", "--by", "rule"]).ok();
     assert!(table.contains("RULE  ORIGIN") && table.contains("deny icmp"), "{table}");
-    let hint = "2 rules: `icmpctl stats server0 --rules` counts by rule";
+    let hint = "2 rules: `icmpctl stats server0 --by rule` counts by rule";
     let short = lab.icmpctl(&["stats"]).ok();
     assert!(!table.contains(hint) && short.ends_with(&format!("\n\n{hint}\n")), "{short}");
     assert!(!short.contains("ORIGIN"), "{short}");
+    let has = |by: &str| -> [bool; 2] {
+        let json = lab.icmpctl(&["stats", "--json", "--by", by]).ok();
+        ["reasons", "rules"].map(|what| json.contains(&format!("\"{what}\": [")))
+    };
+    assert_eq!(["reason", "rule", "rule,reason"].map(has), [[true, false], [false, true], [true, true]]);
+    lab.icmpctl(&["stats", "--by", "colour"]).fails(2, &["[possible values: reason, rule"]);
 
     let new = write("new.toml", "5 permit icmp4 any any echo\n7 deny icmp host 203.0.113.2 any redirect");
     let applied = lab.icmpctl(&["apply", text(&new)]).ok();

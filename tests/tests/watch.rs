@@ -101,7 +101,15 @@ fn recent(reading: &Value, per_second: &Value) -> f64 {
 fn c94_watched_rates_add_up_to_totals_over_swaps() {
     let lab = Lab::attached("generic", &format!("acl.rules = '{ALLOW}'"));
     pings(&lab, 7);
-    let mut watch = Watch::start(lab.command(&["stats", SERVER_END, "--rules", "--watch", "1s", "--json"]));
+    let mut watch = Watch::start(lab.command(&[
+        "stats",
+        SERVER_END,
+        "--by",
+        "reason,rule,type,served",
+        "--watch",
+        "1s",
+        "--json",
+    ]));
     let text = "permit icmp4 any any echo";
     let first = watch.reading();
     assert_eq!(first["totals"][0]["answered"], 7);
@@ -110,8 +118,8 @@ fn c94_watched_rates_add_up_to_totals_over_swaps() {
 
     let (with, without) =
         (policy(&lab, "with", ALLOW), policy(&lab, "without", "10 deny icmp4 any any echo"));
-    // Of the total, of the verdict, of the reason, of the rule: packets that rates stood for.
-    let mut sums = [0.0; 4];
+    // Of the total, of the verdict, of the reason, of the type, of the prefix, of the rule: packets that rates stood for.
+    let mut sums = [0.0; 6];
     let mut before = 7;
     let mut next = |watch: &mut Watch, wanted: u64| {
         loop {
@@ -124,11 +132,16 @@ fn c94_watched_rates_add_up_to_totals_over_swaps() {
             let reasons = reading["reasons"].as_array().unwrap();
             let reason =
                 reasons.iter().find(|row| row["family"] == "ipv4" && row["reason"] == "echo").unwrap();
-            let parts = [&rates["received"], &rates["answered"], &reason["per_second"]];
+            let of = |rows: &str, field: &str, value: &str| {
+                let rows = reading[rows].as_array().unwrap();
+                rows.iter().find(|row| row[field] == value).unwrap()["per_second"].clone()
+            };
+            let (of_type, of_prefix) = (of("types", "name", "echo"), of("served", "prefix", "own"));
+            let parts = [&rates["received"], &rates["answered"], &reason["per_second"], &of_type, &of_prefix];
             for (sum, part) in sums.iter_mut().zip(parts) {
                 *sum += recent(&reading, part);
             }
-            sums[3] += rule(&reading, text).map_or(0.0, |(_, recent)| recent);
+            sums[5] += rule(&reading, text).map_or(0.0, |(_, recent)| recent);
             if received == wanted {
                 return (reading, sums);
             }
@@ -147,7 +160,7 @@ fn c94_watched_rates_add_up_to_totals_over_swaps() {
     let (reading, sums) = next(&mut watch, 547);
     assert_eq!(rule(&reading, text).unwrap().0, 200);
     // Rates are rounded to a tenth, and there were a few dozen readings at most.
-    for (sum, packets) in sums.into_iter().zip([540.0, 500.0, 500.0, 500.0]) {
+    for (sum, packets) in sums.into_iter().zip([540.0, 500.0, 500.0, 540.0, 500.0, 500.0]) {
         assert!((sum - packets).abs() < 8.0, "{sums:?}");
     }
     watch.interrupt();

@@ -1,8 +1,12 @@
-//! Installing Debian's packages, where that is possible.
+//! Installing or unpacking Debian's packages, where that is possible.
 
-use std::process::{Command, Stdio};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{cargo::find, say::step};
 
@@ -29,9 +33,41 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
         .with_context(|| format!("installing {why} (by hand: {})", recipe(packages)))
 }
 
-/// Runs apt-get without questions; what it prints is shown if it fails.
+/// Unpacks `packages` into a directory in the place of what is there, after saying why: nothing of them is installed or started, and
+/// nothing that they depend on comes along.
+pub(crate) fn unpack(packages: &[&str], directory: &Path, why: &str) -> Result<()> {
+    step(&format!("downloading by apt-get: {} ({why})", packages.join(" ")));
+    // What is only half there when this is interrupted is not found.
+    let scratch = directory.with_extension("new");
+    let archives = scratch.join("archives");
+    let _ = fs::remove_dir_all(&scratch);
+    fs::create_dir_all(&archives).with_context(|| format!("making the directory {}", archives.display()))?;
+    // As above.
+    let updated = apt_get(&["update"]);
+    // apt's own user may not be able to reach this directory.
+    let mut arguments = vec!["-o", "APT::Sandbox::User=root", "download"];
+    arguments.extend(packages);
+    apt_get_in(&archives, &arguments).map_err(|error| updated.err().unwrap_or(error))?;
+    for archive in fs::read_dir(&archives).with_context(|| format!("reading {}", archives.display()))? {
+        let archive = archive.with_context(|| format!("reading {}", archives.display()))?.path();
+        let what = || format!("unpacking {}", archive.display());
+        let status = Command::new("dpkg-deb").arg("-x").args([&archive, &scratch]).status();
+        let status = status.context("cannot start dpkg-deb").with_context(what)?;
+        ensure!(status.success(), "{}: dpkg-deb failed ({status})", what());
+    }
+    fs::remove_dir_all(&archives).with_context(|| format!("removing {}", archives.display()))?;
+    let _ = fs::remove_dir_all(directory);
+    fs::rename(&scratch, directory).with_context(|| format!("moving to {}", directory.display()))
+}
+
 fn apt_get(arguments: &[&str]) -> Result<()> {
+    apt_get_in(Path::new("."), arguments)
+}
+
+/// Runs apt-get in a directory without questions; what it prints is shown if it fails.
+fn apt_get_in(directory: &Path, arguments: &[&str]) -> Result<()> {
     let output = Command::new("apt-get")
+        .current_dir(directory)
         .args(["-qq", "-o", "DPkg::Lock::Timeout=300"])
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")

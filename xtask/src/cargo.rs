@@ -21,17 +21,26 @@ pub(crate) fn workspace() -> &'static Path {
     xtask.parent().unwrap_or(xtask)
 }
 
-/// Where `program` stands in the search path; also looks where root's programs are, since a plain user's
-/// search path often lacks those.
+/// Where packages are unpacked that are not installed.
+pub(crate) fn unpacked() -> PathBuf {
+    workspace().join("target/tools/debian")
+}
+
+/// The search path, and where root's programs are, since a plain user's often lacks those, and where unpacked ones are.
+pub(crate) fn search_path() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let others = ["/usr/sbin".into(), "/sbin".into(), unpacked().join("usr/bin")];
+    env::split_paths(&path).chain(others).collect()
+}
+
+/// Where `program` stands in the search path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     find_all(program).next()
 }
 
 /// Every place where `program` stands in the search path, in order.
 pub(crate) fn find_all(program: &str) -> impl Iterator<Item = PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let dirs: Vec<_> = env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    dirs.into_iter().map(move |dir| dir.join(program)).filter(|file| file.is_file())
+    search_path().into_iter().map(move |dir| dir.join(program)).filter(|file| file.is_file())
 }
 
 /// The cargo that runs this program, in the workspace's directory.

@@ -3,6 +3,7 @@
 mod apt;
 mod bench;
 mod cargo;
+mod dashboard;
 mod ebpf;
 mod kernels;
 mod lab;
@@ -43,6 +44,8 @@ enum Errand {
     Lint(Setup),
     /// Build both halves and run every test, here and under other kernels
     Test(test::Test),
+    /// Draw docs/dashboard.svg anew: the dashboard, with what the lab makes it show
+    Dashboard(Setup),
     /// What runs in a kernel that `test` has booted
     #[command(hide = true)]
     Guest,
@@ -79,6 +82,7 @@ fn perform(errand: Errand) -> Result<()> {
         Errand::Bench(bench) => bench::run(&bench),
         Errand::Lint(setup) => lint::all(setup),
         Errand::Test(test) => test::all(&test),
+        Errand::Dashboard(setup) => dashboard::draw(setup),
         Errand::Guest => kernels::guest::run(),
     }
 }

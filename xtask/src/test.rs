@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::{
     Setup,
-    cargo::{KERNEL_OBJECT, cargo, run},
+    cargo::{KERNEL_OBJECT, cargo, run, search_path},
     kernels::{self, Kernels, Wanted},
     sanitizer,
     say::step,
@@ -69,6 +69,7 @@ fn here(test: &Test, built: &Built) -> Result<()> {
         .args(["test", "--workspace", "--features", KERNEL_OBJECT])
         .args(&test.name)
         .arg("--")
+        .env("PATH", env::join_paths(search_path()).context("making a search path")?)
         .env("ICMPCTL_XTASK", env::current_exe().context("asking where this program is")?)
         .env("ICMPCTL_BIN", &built.icmpctl)
         .env("ICMPCTL_OBJECT", &built.objects.icmpctl)

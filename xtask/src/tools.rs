@@ -1,8 +1,11 @@
 //! The programs that the tests and the lab call.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
-use crate::{Setup, apt, cargo::find};
+use crate::{
+    Setup, apt,
+    cargo::{find, unpacked},
+};
 
 /// A program and the Debian package that has it.
 type Tool = (&'static str, &'static str);
@@ -30,6 +33,10 @@ const CLIENTS: [Tool; 7] = [
     ("script", "bsdutils"),
 ];
 
+/// What the tests of metrics call, which is unpacked and not installed: as a package it would be a service that is started, and half
+/// of it are pages for browsers.
+const UNPACKED: [Tool; 2] = [("prometheus", "prometheus"), ("promtool", "prometheus")];
+
 /// What it takes besides to boot Debian's kernels and to run tests in them.
 const EMULATOR: [Tool; 6] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
@@ -47,7 +54,18 @@ pub(crate) fn ensure(setup: Setup) -> Result<()> {
 
 /// Makes sure that every program is there that the tests or the lab call.
 pub(crate) fn ensure_for_tests(setup: Setup) -> Result<()> {
-    ensure_these(setup, &[&TOOLS[..], &CLIENTS].concat(), "the tests")
+    ensure_these(setup, &[&TOOLS[..], &CLIENTS].concat(), "the tests")?;
+    ensure_prometheus(setup, "the tests")
+}
+
+/// Makes sure that there is a Prometheus.
+pub(crate) fn ensure_prometheus(setup: Setup, callers: &str) -> Result<()> {
+    if missing(&UNPACKED, |program| find(program).is_some()).is_empty() {
+        return Ok(());
+    }
+    let packages = missing(&UNPACKED, |_| false);
+    refuse_without_apt(setup, &packages, callers)?;
+    apt::unpack(&packages, &unpacked(), &format!("programs that {callers} call"))
 }
 
 /// Makes sure that every program is there that running tests under other kernels takes; these call what the lab calls.
@@ -65,20 +83,28 @@ fn ensure_these(setup: Setup, tools: &[Tool], callers: &str) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    if setup.no_install || !apt::usable() {
-        bail!(
-            "{callers} need programs from these packages: {}\n\
-             Install them as root, on Debian with:\n  {}",
-            missing.join(", "),
-            apt::recipe(&missing)
-        );
-    }
+    refuse_without_apt(setup, &missing, callers)?;
     apt::install(&missing, &format!("programs that {callers} call"))
+}
+
+/// Says what is missing, where nothing may or can be installed.
+fn refuse_without_apt(setup: Setup, missing: &[&str], callers: &str) -> Result<()> {
+    ensure!(
+        !setup.no_install && apt::usable(),
+        "{callers} need programs from these packages: {}\n\
+         Install them as root, on Debian with:\n  {}",
+        missing.join(", "),
+        apt::recipe(missing)
+    );
+    Ok(())
 }
 
 /// The packages of those programs that are not there.
 fn missing(tools: &[Tool], is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    tools.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect()
+    let missing = tools.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package);
+    let mut packages: Vec<_> = missing.collect();
+    packages.dedup();
+    packages
 }
 
 #[cfg(test)]
@@ -89,6 +115,7 @@ mod tests {
     fn missing_programs_are_named_by_their_packages() {
         let others = |program: &str| !matches!(program, "ip" | "ping");
         assert_eq!(missing(&TOOLS, others), ["iproute2", "iputils-ping"]);
+        assert_eq!(missing(&UNPACKED, |_| false), ["prometheus"]);
         assert!(missing(&TOOLS, |_| true).is_empty());
     }
 }

@@ -20,6 +20,7 @@ use icmp_userspace::{
         counters, limits,
         metrics::{self, Format, Reading},
         rules::{self, Counts},
+        served, told, types,
     },
     policy::file,
 };
@@ -199,7 +200,8 @@ impl Source {
 }
 
 fn read(readable: Readable, known: Option<(u32, u64)>) -> anyhow::Result<(Reading, Option<(u32, u64)>)> {
-    let Readable { interface, counters, rules, buckets, program, mode, generation, snapshot } = readable;
+    let Readable { interface, counters, rules, buckets, telling, program, mode, generation, snapshot } =
+        readable;
     let counters =
         counters::read_pinned(&counters).with_context(|| format!("reading {}", counters.display()))?;
     let counts = match rules {
@@ -211,6 +213,9 @@ fn read(readable: Readable, known: Option<(u32, u64)>) -> anyhow::Result<(Readin
     let table = |pin: std::path::PathBuf| {
         limits::table(&pin, lines, slots, &counts, clock::now())
             .with_context(|| format!("reading {}", pin.display()))
+    };
+    let told = |pin: std::path::PathBuf| {
+        told::read_pinned(&pin).with_context(|| format!("reading {}", pin.display()))
     };
     // A snapshot that has just given way to another one is no reason to tell nothing.
     let hash = program.zip(snapshot.as_ref()).and_then(|(program, snapshot)| {
@@ -227,9 +232,12 @@ fn read(readable: Readable, known: Option<(u32, u64)>) -> anyhow::Result<(Readin
         program,
         policy: hash.map(|(_, hash)| hash).zip(age),
         reasons: counters::rows(&counters, None),
+        types: types::rows(&counters, None),
+        served: served::rows(&generation.listing.served, slots, &counts, None),
         rules: rules::rows(&generation.listing.rules, slots, &counts, None),
         limits: limits::rows(lines, slots, &counts),
         buckets: buckets.map(table).transpose()?,
+        told: telling.map(told).transpose()?,
     };
     Ok((reading, hash))
 }

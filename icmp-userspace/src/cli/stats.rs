@@ -25,6 +25,7 @@ use icmp_userspace::{
         limits,
         rates::Before,
         rules::{self, Counts},
+        served, types,
     },
 };
 use serde::Serialize;
@@ -36,14 +37,14 @@ use super::output;
 pub(super) struct Arguments {
     /// The interface; without one, all that icmpctl is attached to
     interface: Option<String>,
-    /// List how many packets each rule decided about, too
-    #[arg(long)]
-    rules: bool,
+    /// List packets by these
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', default_value = "reason")]
+    by: Vec<By>,
     /// List what was within each rate of a limit and what over it, and how full the table of buckets is
     #[arg(long)]
     limits: bool,
     /// List the stack's own ICMP counters instead, and what they miss because icmpctl did it
-    #[arg(long, conflicts_with_all = ["rules", "limits", "watch"])]
+    #[arg(long, conflicts_with_all = ["by", "limits", "watch"])]
     snmp: bool,
     /// Read anew every so often (1s, 10s, 1m), and say how many packets came a second, until Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
@@ -51,6 +52,19 @@ pub(super) struct Arguments {
     /// As JSON; every reason is listed, also those that never applied
     #[arg(long)]
     json: bool,
+}
+
+/// What packets can be listed by.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    /// What became of them, and why
+    Reason,
+    /// The rule that decided
+    Rule,
+    /// Type and code of the message
+    Type,
+    /// The prefix that a request was answered for
+    Served,
 }
 
 #[derive(Serialize)]
@@ -62,9 +76,14 @@ struct Statistics {
     seconds: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     per_second: Option<[Total<f64>; 2]>,
-    reasons: Vec<Row>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasons: Option<Vec<Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rules: Option<Vec<rules::Row>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    types: Option<Vec<types::Row>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    served: Option<Vec<served::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<Limits>,
     /// How many rules there are that are not listed; 0 if nothing is known of them.
@@ -83,7 +102,7 @@ struct Reading {
     /// When.
     at: Instant,
     counters: Counters,
-    /// If those of rules were read.
+    /// If those of rules and prefixes were read.
     counts: Option<Counts>,
 }
 
@@ -135,10 +154,11 @@ impl Arguments {
             counters::read_pinned(&counters).with_context(|| format!("reading {}", counters.display()))?;
         let at = Instant::now();
         let seconds = before.map_or(0.0, |before| (at - before.at).as_secs_f64());
+        let by = |what| self.by.contains(&what);
         let mut unlisted = 0;
-        let (mut listed, mut limits) = (None, None);
+        let (mut listed, mut answered, mut limits) = (None, None, None);
         let mut read = None;
-        if self.rules || self.limits {
+        if by(By::Rule) || by(By::Served) || self.limits {
             let generation =
                 generation?.with_context(|| format!("nothing is known of the rules on {interface}"))?;
             let counts = match rules {
@@ -147,10 +167,14 @@ impl Arguments {
                 }
                 None => Counts::zero(),
             };
-            if self.rules {
-                let before = before.and_then(|before| before.counts.as_ref());
-                let before = before.map(|reading| Before { reading, seconds });
-                listed = Some(rules::rows(&generation.listing.rules, &generation.slots, &counts, before));
+            let before = before.and_then(|before| before.counts.as_ref());
+            let before = before.map(|reading| Before { reading, seconds });
+            let Generation { listing, slots, .. } = &generation;
+            if by(By::Rule) {
+                listed = Some(rules::rows(&listing.rules, slots, &counts, before));
+            }
+            if by(By::Served) {
+                answered = Some(served::rows(&listing.served, slots, &counts, before));
             }
             if self.limits {
                 limits = Some(Limits::read(&generation, &counts, buckets.as_deref())?);
@@ -165,8 +189,10 @@ impl Arguments {
             totals: counters::totals(&counters),
             seconds: before.map(|before| before.seconds),
             per_second: before.map(|before| counters::rates(&counters, before)),
-            reasons: counters::rows(&counters, before),
+            reasons: by(By::Reason).then(|| counters::rows(&counters, before)),
             rules: listed,
+            types: by(By::Type).then(|| types::rows(&counters, before)),
+            served: answered,
             limits,
             unlisted,
         };

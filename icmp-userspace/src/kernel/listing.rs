@@ -187,6 +187,8 @@ pub struct Readable {
     pub rules: Option<PathBuf>,
     /// Where the buckets are pinned, if there are any.
     pub buckets: Option<PathBuf>,
+    /// Where is pinned what has become of events, if it is.
+    pub telling: Option<PathBuf>,
     /// The program that counts, if it is attached.
     pub program: Option<u32>,
     /// Where it runs.
@@ -227,6 +229,7 @@ async fn read(netlink: &Netlink, index: u32, pins: &Pins) -> Result<Option<Reada
         counters,
         rules: if pins.has("RULES")? { pins.map("RULES") } else { None },
         buckets: if pins.has(BUCKETS)? { pins.map(BUCKETS) } else { None },
+        telling: if pins.has("TELLING")? { pins.map("TELLING") } else { None },
         program,
         mode: mode.filter(|_| program.is_some()),
         generation,

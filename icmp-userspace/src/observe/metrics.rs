@@ -7,7 +7,9 @@ use std::{
     fmt::{self, Write as _},
 };
 
-use super::{counters, limits, rules};
+use icmp_common::events::Told;
+
+use super::{counters, limits, rules, served, types};
 
 /// A text format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +106,30 @@ const RULE_PACKETS: Metric = Metric {
     labels: &["interface", "rule", "text"],
     help: "Packets that a rule decided about. The text is cut after 100 characters; rules behind the first 1,000 are counted together as others.",
 };
+const RULE_BYTES: Metric = Metric {
+    family: "icmpctl_rule_bytes",
+    kind: Kind::Counter,
+    labels: &["interface", "rule", "text"],
+    help: "Bytes of the IP packets that a rule decided about, headers included.",
+};
+const TYPE_PACKETS: Metric = Metric {
+    family: "icmpctl_type_packets",
+    kind: Kind::Counter,
+    labels: &["interface", "family", "type", "code", "name", "passed"],
+    help: "ICMP packets by type and code, for those that have come; passed: whether they were left to the stack. No code: codes that nothing is known of; no type: fragments but the first, and what has an impossible header.",
+};
+const SERVED_PACKETS: Metric = Metric {
+    family: "icmpctl_served_packets",
+    kind: Kind::Counter,
+    labels: &["interface", "prefix"],
+    help: "Echo requests that were answered for a prefix; own: for the interface's addresses; others: for prefixes behind the first 1,022.",
+};
+const EVENTS: Metric = Metric {
+    family: "icmpctl_events",
+    kind: Kind::Counter,
+    labels: &["interface", "outcome"],
+    help: "Events of rules that log: told, suppressed because there were too many, lost because nobody read them in time.",
+};
 const LIMIT_OVER: Metric = Metric {
     family: "icmpctl_limit_over_packets",
     kind: Kind::Counter,
@@ -130,8 +156,20 @@ const EVICTIONS: Metric = Metric {
 };
 
 /// The one list of metrics.
-pub const METRICS: [Metric; 8] =
-    [INFO, POLICY_AGE, PACKETS, RULE_PACKETS, LIMIT_OVER, BUCKETS, BUCKETS_IN_USE, EVICTIONS];
+pub const METRICS: [Metric; 12] = [
+    INFO,
+    POLICY_AGE,
+    PACKETS,
+    TYPE_PACKETS,
+    SERVED_PACKETS,
+    RULE_PACKETS,
+    RULE_BYTES,
+    LIMIT_OVER,
+    BUCKETS,
+    BUCKETS_IN_USE,
+    EVICTIONS,
+    EVENTS,
+];
 
 /// Most rules that have a series of their own.
 const RULES: usize = 1_000;
@@ -151,12 +189,18 @@ pub struct Reading {
     pub policy: Option<(u64, f64)>,
     /// What became of packets.
     pub reasons: Vec<counters::Row>,
+    /// What they were.
+    pub types: Vec<types::Row>,
+    /// What was answered for each prefix.
+    pub served: Vec<served::Row>,
     /// What rules decided.
     pub rules: Vec<rules::Row>,
     /// What was over limits.
     pub limits: Vec<limits::Row>,
     /// The table of buckets, if there is one.
     pub buckets: Option<limits::Table>,
+    /// What has become of events, if that is known.
+    pub told: Option<Told>,
 }
 
 /// A reading as text.
@@ -183,16 +227,41 @@ pub fn render(reading: &Reading, format: Format) -> String {
             (labels.map(str::to_owned).to_vec(), row.packets as f64)
         }),
     );
+    page.metric(
+        &TYPE_PACKETS,
+        reading.types.iter().flat_map(|row| {
+            let number = |number: Option<u8>| text(number.map(|number| number.to_string()));
+            [(true, row.passed), (false, row.packets - row.passed)].map(|(passed, packets)| {
+                let labels = [
+                    interface.to_owned(),
+                    row.family.to_owned(),
+                    number(row.icmp_type),
+                    number(row.code),
+                    row.name.unwrap_or_default().to_owned(),
+                    passed.to_string(),
+                ];
+                (labels.to_vec(), packets as f64)
+            })
+        }),
+    );
+    page.metric(
+        &SERVED_PACKETS,
+        reading.served.iter().map(|row| (vec![interface.to_owned(), row.prefix.clone()], row.packets as f64)),
+    );
     let (listed, others) = reading.rules.split_at(reading.rules.len().min(RULES));
-    let rules = listed.iter().map(|row| {
-        let number = text(row.number.map(|number| number.to_string()));
-        (vec![interface.to_owned(), number, row.rule.chars().take(TEXT).collect()], row.packets as f64)
-    });
-    let others = (!others.is_empty()).then(|| {
-        let packets: u64 = others.iter().map(|row| row.packets).sum();
-        (vec![interface.to_owned(), "others".to_owned(), String::new()], packets as f64)
-    });
-    page.metric(&RULE_PACKETS, rules.chain(others));
+    for (metric, of) in
+        [(&RULE_PACKETS, (|row| row.packets) as fn(&rules::Row) -> u64), (&RULE_BYTES, |row| row.bytes)]
+    {
+        let rules = listed.iter().map(|row| {
+            let number = text(row.number.map(|number| number.to_string()));
+            (vec![interface.to_owned(), number, row.rule.chars().take(TEXT).collect()], of(row) as f64)
+        });
+        let others = (!others.is_empty()).then(|| {
+            let sum: u64 = others.iter().map(of).sum();
+            (vec![interface.to_owned(), "others".to_owned(), String::new()], sum as f64)
+        });
+        page.metric(metric, rules.chain(others));
+    }
     let (of_errors, of_rules): (Vec<_>, Vec<_>) = reading.limits.iter().partition(|row| row.number.is_none());
     let rates = of_rules.into_iter().take(RULES).chain(of_errors);
     page.metric(
@@ -206,6 +275,11 @@ pub fn render(reading: &Reading, format: Format) -> String {
     page.metric(&BUCKETS, alone(buckets.map(|table| table.buckets as f64)));
     page.metric(&BUCKETS_IN_USE, alone(buckets.and_then(|table| table.in_use).map(|in_use| in_use as f64)));
     page.metric(&EVICTIONS, alone(buckets.map(|table| table.given_way as f64)));
+    let outcomes = reading.told.iter().flat_map(|told| {
+        [("told", told.told), ("suppressed", told.suppressed), ("lost", told.lost)]
+            .map(|(outcome, events)| (vec![interface.to_owned(), outcome.to_owned()], events as f64))
+    });
+    page.metric(&EVENTS, outcomes);
     if format == Format::OpenMetrics {
         page.text.push_str("# EOF\n");
     }
@@ -278,9 +352,12 @@ mod tests {
             program: Some(7),
             policy: Some((0xab, 1.5)),
             reasons: Vec::new(),
+            types: Vec::new(),
+            served: Vec::new(),
             rules: (0..rules).map(rule).collect(),
             limits: Vec::new(),
             buckets: Some(limits::Table { buckets: 8, in_use: None, given_way: 3 }),
+            told: None,
         }
     }
 

@@ -5,4 +5,7 @@ pub mod limits;
 pub mod metrics;
 pub mod rates;
 pub mod rules;
+pub mod served;
 pub mod snmp;
+pub mod told;
+pub mod types;

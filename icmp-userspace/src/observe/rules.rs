@@ -101,11 +101,7 @@ pub fn rows(lines: &[Line], slots: &Slots, counts: &Counts, before: Option<Befor
             // Of rules with the same text the first one decides always.
             let amount = if seen.insert(line.slot) { counts.amount(line.slot) } else { Amount::default() };
             let Amount { packets, bytes } = slots.since_start(line.slot, amount);
-            let per_second = before.map(|before| {
-                // What another rule counted in the slot meanwhile is not this one's.
-                let recent = amount.packets.checked_sub(before.reading.slot(line.slot));
-                before.per_second(recent.map_or(packets, |recent| recent.min(packets)))
-            });
+            let per_second = before.map(|before| rate(line.slot, amount.packets, packets, before));
             Row {
                 number: line.number,
                 origin: line.origin.clone(),
@@ -116,6 +112,13 @@ pub fn rows(lines: &[Line], slots: &Slots, counts: &Counts, before: Option<Befor
             }
         })
         .collect()
+}
+
+/// Packets a second in a slot whose counter holds `count`, of which `own` were not counted before the slot was given away.
+pub(super) fn rate(slot: u32, count: u64, own: u64, before: Before<'_, Counts>) -> f64 {
+    // What another rule counted in the slot meanwhile is not this one's.
+    let recent = count.checked_sub(before.reading.slot(slot));
+    before.per_second(recent.map_or(own, |recent| recent.min(own)))
 }
 
 #[cfg(test)]
