@@ -20,7 +20,7 @@ const TOOLS: [Tool; 8] = [
 ];
 
 /// What the tests call besides: people's own clients, and a terminal.
-const CLIENTS: [Tool; 7] = [
+const CLIENTS: [Tool; 8] = [
     ("traceroute", "traceroute"),
     ("mtr", "mtr-tiny"),
     ("tracepath", "iputils-tracepath"),
@@ -28,6 +28,7 @@ const CLIENTS: [Tool; 7] = [
     ("nping", "nmap"),
     ("scapy", "python3-scapy"),
     ("script", "bsdutils"),
+    ("tshark", "tshark"),
 ];
 
 /// What it takes besides to boot Debian's kernels and to run tests in them.
