@@ -4,11 +4,16 @@
 //! judged by all of the filter here.
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, Ipv4Addr},
     path::PathBuf,
 };
 
-use icmp_common::Family;
+use icmp_common::{
+    Family,
+    events::{Captured, ChannelFamily},
+    reason::{Reason, Verdict},
+};
 
 use super::decode::Decoded;
 use crate::policy::{
@@ -21,30 +26,6 @@ use crate::policy::{
 /// Which packets are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter(Matching);
-
-/// What is asked of a packet in the kernel: no packet that a filter takes fails it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sieve {
-    /// Whether packets of a family may be wanted, by the number of the [`Family`].
-    pub families: [bool; 2],
-    /// Of which source; the mask is zero where it does not matter.
-    pub source: Masked,
-    /// Of which destination.
-    pub destination: Masked,
-    /// Which types may be wanted: type t is bit t % 64 of word t / 64.
-    pub types: [u64; 4],
-    /// Whether fragments other than the first may be, of which no type is known.
-    pub untyped: bool,
-}
-
-/// The bits of an address that matter, as words in memory order; an IPv4 address is the lower half of the first one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Masked {
-    /// What these bits are; all others are zero.
-    pub value: [u64; 2],
-    /// Which bits.
-    pub mask: [u64; 2],
-}
 
 impl Filter {
     /// Understands a filter: what stands in a rule behind its action.
@@ -78,28 +59,80 @@ impl Filter {
             && vlan.is_none_or(|vlan| packet.vlans.first() == Some(&vlan))
     }
 
-    /// What can be asked in the kernel.
+    /// What can be asked in the kernel, by the number of the [`Family`]: no packet that is wanted fails it.
     #[must_use]
-    pub fn sieve(&self) -> Sieve {
+    pub fn sieve(&self) -> [ChannelFamily; 2] {
         let Matching { source, destination, kinds, .. } = &self.0;
-        let mut types = [0_u64; 4];
-        let mut add = |kind: u8| types[usize::from(kind / 64)] |= 1 << (kind % 64);
-        for kinds in kinds {
-            match kinds {
-                Kinds::None | Kinds::Fragments => {}
-                Kinds::Any => (0..=u8::MAX).for_each(&mut add),
+        let (source, destination) = (Masked::of(source), Masked::of(destination));
+        Family::ALL.map(|family| {
+            let types = match &kinds[family as usize] {
+                Kinds::None => return ChannelFamily::NONE,
+                // Of fragments the kernel does not know that what stands there is no type.
+                Kinds::Any | Kinds::Fragments => [u64::MAX; 4],
                 Kinds::These(ranges) => {
-                    ranges.iter().for_each(|range| (range.types[0]..=range.types[1]).for_each(&mut add));
+                    let mut types = [0; 4];
+                    for kind in ranges.iter().flat_map(|range| range.types[0]..=range.types[1]) {
+                        types[usize::from(kind / 64)] |= 1 << (kind % 64);
+                    }
+                    types
                 }
+            };
+            ChannelFamily {
+                types,
+                source: source.value,
+                source_mask: source.mask,
+                destination: destination.value,
+                destination_mask: destination.mask,
             }
+        })
+    }
+}
+
+/// The bits of an address that matter, as words in memory order; an IPv4 address is the lower half of the first one.
+struct Masked {
+    /// What these bits are; all others are zero.
+    value: [u64; 2],
+    /// Which bits.
+    mask: [u64; 2],
+}
+
+/// Which of the packets that the kernel half tells of are wanted: those that a filter takes, and the answers to them.
+pub struct Choice {
+    filter: Filter,
+    /// Packets that were wanted and have an answer, which is told behind them, but perhaps not at once.
+    answered: VecDeque<(Captured, IpAddr)>,
+}
+
+/// Most packets whose answers are waited for: many more than there are processors.
+const MOST_ANSWERED: usize = 1 << 12;
+
+impl Choice {
+    /// What a filter takes.
+    #[must_use]
+    pub const fn new(filter: Filter) -> Self {
+        Self { filter, answered: VecDeque::new() }
+    }
+
+    /// Whether a packet is wanted, of which all that matters has been captured.
+    pub fn wants(&mut self, head: &Captured, frame: &[u8]) -> bool {
+        let Some(packet) = Decoded::of_frame(frame) else { return false };
+        if head.leaves == 0 {
+            let wanted = self.filter.takes(&packet);
+            let verdict = head.reason().map(Reason::verdict);
+            if wanted && matches!(verdict, Some(Verdict::Answer | Verdict::Reject)) {
+                if self.answered.len() == MOST_ANSWERED {
+                    self.answered.pop_front();
+                }
+                self.answered.push_back((*head, packet.from));
+            }
+            return wanted;
         }
-        Sieve {
-            families: Family::ALL.map(|family| kinds[family as usize] != Kinds::None),
-            source: Masked::of(source),
-            destination: Masked::of(destination),
-            types,
-            untyped: kinds.iter().any(|kinds| matches!(kinds, Kinds::Any | Kinds::Fragments)),
-        }
+        // It goes to where the packet came from, and is told to be of the same moment.
+        let place = self.answered.iter().position(|(answered, from)| {
+            (answered.time, answered.slot, answered.reason) == (head.time, head.slot, head.reason)
+                && *from == packet.to
+        });
+        place.and_then(|place| self.answered.remove(place)).is_some()
     }
 }
 
@@ -189,41 +222,53 @@ mod tests {
     #[test]
     fn the_sieve_is_as_fine_as_it_can_be() {
         let sieve = |text: &str| Filter::parse(text).unwrap().sieve();
-        let any = Masked { value: [0; 2], mask: [0; 2] };
-        assert_eq!(
-            sieve("icmp any any"),
-            Sieve { families: [true; 2], source: any, destination: any, types: [u64::MAX; 4], untyped: true }
-        );
+        let (all, none) = (ChannelFamily::ALL, ChannelFamily::NONE);
+        assert_eq!(sieve("icmp any any"), [all; 2]);
+        assert_eq!(sieve("icmp6 any any fragments"), [none, all]);
         let word = |bytes: [u8; 8]| u64::from_le_bytes(bytes);
-        assert_eq!(
-            sieve("icmp 192.0.2.0/24 any echo"),
-            Sieve {
-                families: [true, false],
-                source: Masked {
-                    value: [word([192, 0, 2, 0, 0, 0, 0, 0]), 0],
-                    mask: [word([255, 255, 255, 0, 0, 0, 0, 0]), 0],
-                },
-                destination: any,
-                types: [1 << 8, 0, 0, 0],
-                untyped: false,
-            }
-        );
-        assert_eq!(
-            sieve("icmp6 any host 2001:db8::1 {echo, echo-reply}"),
-            Sieve {
-                families: [false, true],
-                source: any,
-                destination: Masked {
-                    value: [word([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0]), word([0, 0, 0, 0, 0, 0, 0, 1])],
-                    mask: [u64::MAX; 2],
-                },
-                types: [0, 0, 3, 0],
-                untyped: false,
-            }
-        );
-        assert_eq!(sieve("icmp any any echo").types, [1 << 8, 0, 1, 0]);
-        let fragments = sieve("icmp4 10.0.0.1 0.0.1.4 any fragments");
-        assert_eq!((fragments.types, fragments.untyped), ([0; 4], true));
-        assert_eq!(fragments.source.mask, [word([255, 255, 254, 251, 0, 0, 0, 0]), 0]);
+        let network = ChannelFamily {
+            types: [1 << 8, 0, 0, 0],
+            source: [word([192, 0, 2, 0, 0, 0, 0, 0]), 0],
+            source_mask: [word([255, 255, 255, 0, 0, 0, 0, 0]), 0],
+            ..all
+        };
+        assert_eq!(sieve("icmp 192.0.2.0/24 any echo"), [network, none]);
+        let host = ChannelFamily {
+            types: [0, 0, 3, 0],
+            destination: [word([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0]), word([0, 0, 0, 0, 0, 0, 0, 1])],
+            destination_mask: [u64::MAX; 2],
+            ..all
+        };
+        assert_eq!(sieve("icmp6 any host 2001:db8::1 {echo, echo-reply}"), [none, host]);
+        let [echo4, echo6] = sieve("icmp any any echo");
+        assert_eq!((echo4.types, echo6.types), ([1 << 8, 0, 0, 0], [0, 0, 1, 0]));
+        let [wildcard, _] = sieve("icmp4 10.0.0.1 0.0.1.4 any");
+        assert_eq!(wildcard.source_mask, [word([255, 255, 254, 251, 0, 0, 0, 0]), 0]);
+    }
+
+    /// An answer comes along with the packet that it is to, wherever it stands behind that, and no other one does.
+    #[test]
+    fn answers_are_wanted_with_what_they_answer() {
+        let frame = |from: u8, to: u8, icmp_type: u8| {
+            let mut frame = vec![2; 12];
+            frame.extend([8, 0, 0x45, 0, 0, 28, 0, 0, 0, 0, 64, 1, 0, 0]);
+            frame.extend([192, 0, 2, from, 192, 0, 2, to, icmp_type, 0, 0, 0, 0x12, 0x34, 0, 7]);
+            frame
+        };
+        let head =
+            |time, leaves| Captured { time, leaves, reason: Reason::Echo as u8, ..Captured::default() };
+        let mut choice = Choice::new(Filter::parse("icmp host 192.0.2.2 any echo").unwrap());
+        assert!(choice.wants(&head(5, 0), &frame(2, 1, 8)));
+        assert!(!choice.wants(&head(5, 0), &frame(3, 1, 8)));
+        // Of the same nanosecond, on another processor.
+        assert!(!choice.wants(&head(5, 1), &frame(1, 3, 0)));
+        assert!(choice.wants(&head(6, 0), &frame(2, 1, 8)));
+        assert!(choice.wants(&head(5, 1), &frame(1, 2, 0)));
+        assert!(choice.wants(&head(6, 1), &frame(1, 2, 0)));
+        assert!(!choice.wants(&head(6, 1), &frame(1, 2, 0)));
+        // What has no answer waits for none.
+        let passed = Captured { reason: Reason::NotServed as u8, ..head(7, 0) };
+        assert!(choice.wants(&passed, &frame(2, 1, 8)));
+        assert!(choice.answered.is_empty());
     }
 }

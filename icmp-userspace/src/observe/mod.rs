@@ -11,3 +11,4 @@ pub mod pcapng;
 pub mod rates;
 pub mod rules;
 pub mod snmp;
+pub mod told;
