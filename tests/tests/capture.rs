@@ -417,7 +417,7 @@ fn length(lab: &Lab) -> u64 {
 fn nothing_stays_on_however_a_capture_ends() {
     let lab = Lab::attached("generic", POLICY);
     let before = length(&lab);
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+    for signal in [Signal::INT, Signal::TERM] {
         let capture = start(&lab, "");
         assert!(is_on(&lab) && length(&lab) > before);
         capture.signal(signal);
@@ -463,7 +463,11 @@ fn there_is_one_capture_at_a_time() {
     let held = format!("another icmpctl (pid {}, icmpctl capture) is working on server0", first.pid());
     lab.icmpctl(&["capture", SERVER_END]).fails(1, &[&held]);
     assert!(is_on(&lab));
-    let _ = end(first);
+    // What is only tried out is not captured, and what runs is what is tried out.
+    let tried = lab.icmpctl(&["explain", "--from", CLIENT4, "--to", SERVER4, "echo"]);
+    assert_eq!((tried.complaints().as_str(), tried.status), ("", Some(0)), "{tried}");
+    let first = end(first);
+    assert!(!first.stdout.contains("echo"), "{first}");
     let second = start(&lab, "");
     let _ = end(second);
 }
@@ -564,15 +568,15 @@ fn what_is_lost_is_counted() {
     let capture = start(&lab, &format!("-w {path} icmp4 any any echo"));
     capture.signal(Signal::STOP);
     // Some 12 MB of packets and answers.
-    let (sent, received) = ping(&lab.client, &format!("-q -f -c 4000 -s 1400 {SERVER4}"));
-    assert_eq!((sent, received), (4000, 4000));
+    let _ = ping(&lab.client, &format!("-q -f -c 4000 -s 1400 {SERVER4}"));
+    let answered = lab.counted("ipv4", "echo");
     capture.signal(Signal::CONT);
     let finished = end(capture);
     let (_, sums) = finished.stderr.rsplit_once("icmpctl: ").unwrap();
     let numbers: Vec<u64> = sums.split(' ').filter_map(|word| word.parse().ok()).collect();
     let [captured, lost] = numbers[..] else { panic!("{finished}") };
-    assert!(lost > 500 && captured > 4000, "{finished}");
-    assert_eq!(captured + lost, 8000, "{finished}");
+    assert!(lost > 0 && captured > 4000, "{finished}");
+    assert_eq!(captured + lost, 2 * answered, "{finished}");
     assert_eq!(tshark(path, &[], &["frame.number"]).len() as u64, captured);
 }
 
