@@ -100,7 +100,8 @@ impl Arguments {
             })?),
             None => None,
         };
-        // A file that is there already goes only now.
+        change.refuse_held(Which::Capture)?;
+        // Only now: the one that is there already may be that of another capture.
         let output = Output::open(self.write.as_deref(), &self.interface, self.snaplen)?;
         let channel = self.channel(filter.as_ref(), rule.as_ref().map(|rule| rule.slot));
         let (tapped, ring) = Tapped::open(&netlink, &mut change, places, Which::Capture, channel).await?;

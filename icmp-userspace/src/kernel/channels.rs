@@ -12,6 +12,7 @@ use icmp_common::{
 };
 
 use super::{
+    attach::Site,
     change::{Change, New},
     error::Error,
     load::Taps,
@@ -100,6 +101,12 @@ impl Change<'_> {
         self.swap(new)?;
         let ring = Ring::open(&self.site.pins.channel(which), true)?;
         Ok((Tap { which, lock }, ring))
+    }
+
+    /// Refuses to go on if somebody holds a channel.
+    pub fn refuse_held(&self, which: Which) -> Result<(), Error> {
+        let Site { interface, files, .. } = &*self.site;
+        Lock::take(files.channel(which), &interface.name, which.verb()).map(drop)
     }
 
     /// Closes a channel. `new` is what is in place already.
