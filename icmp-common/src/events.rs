@@ -89,8 +89,12 @@ impl Event {
     /// The reason, if the number is one's.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
-        Reason::ALL.iter().copied().find(|reason| *reason as u8 == self.reason)
+        reason(self.reason)
     }
+}
+
+fn reason(number: u8) -> Option<Reason> {
+    Reason::ALL.iter().copied().find(|reason| *reason as u8 == number)
 }
 
 /// What one CPU remembers of what it has told, from one program to the next.
@@ -334,6 +338,12 @@ const _: () = assert!(size_of::<Captured>() == 32);
 impl Captured {
     /// No rule was asked.
     pub const NO_RULE: u32 = u32::MAX;
+
+    /// The reason, if the number is one's.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        reason(self.reason)
+    }
 }
 
 /// Where one CPU keeps a packet that is under way and may be captured.

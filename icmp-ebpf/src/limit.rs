@@ -65,7 +65,8 @@ impl Over {
 
     #[inline(always)]
     fn new(place: u32, rate: &Rate) -> Self {
-        let flags = u32::from(rate.flags & (Rate::PASS | Rate::LOG) | u16::from(rate.ban != 0) * Self::BANS);
+        let bans = u16::from(rate.ban != 0) * Self::BANS;
+        let flags = u32::from(rate.flags & (Rate::PASS | Rate::LOG) | bans);
         // Tables of addresses come before those of rates: none begins at byte 0.
         Self(place | flags)
     }

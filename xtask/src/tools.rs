@@ -23,7 +23,7 @@ const TOOLS: [Tool; 8] = [
 ];
 
 /// What the tests call besides: people's own clients, and a terminal.
-const CLIENTS: [Tool; 7] = [
+const CLIENTS: [Tool; 8] = [
     ("traceroute", "traceroute"),
     ("mtr", "mtr-tiny"),
     ("tracepath", "iputils-tracepath"),
@@ -31,6 +31,7 @@ const CLIENTS: [Tool; 7] = [
     ("nping", "nmap"),
     ("scapy", "python3-scapy"),
     ("script", "bsdutils"),
+    ("tshark", "tshark"),
 ];
 
 /// What the tests of metrics call, which is unpacked and not installed: as a package it would be a service that is started, and half

@@ -2,6 +2,7 @@
 
 mod apply;
 mod attach;
+mod capture;
 mod confirm;
 mod detach;
 mod doctor;
@@ -15,6 +16,7 @@ mod progress;
 mod run;
 mod set;
 mod settings;
+mod signals;
 mod source;
 mod stats;
 mod status;
@@ -82,6 +84,8 @@ enum Verb {
     Status(status::Arguments),
     /// Show what became of the packets, and why
     Stats(stats::Arguments),
+    /// Show packets as they come and as their answers leave, and what was decided about them
+    Capture(capture::Arguments),
     /// Say what becomes of a packet, and why; nothing is counted and nothing sent
     Explain(explain::Arguments),
     /// Say what this kernel and its interfaces can do, and what that means
@@ -90,6 +94,8 @@ enum Verb {
     Policy(policy::Arguments),
     #[command(hide = true)]
     Guardian(guardian::Arguments),
+    #[command(hide = true)]
+    TapGuardian(tap::Arguments),
 }
 
 /// Something was typed that means nothing, which only showed when all of it was known.
@@ -147,10 +153,12 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Set(arguments) => arguments.run(places).await,
             Verb::Status(arguments) => arguments.run(places).await,
             Verb::Stats(arguments) => arguments.run(places).await,
+            Verb::Capture(arguments) => arguments.run(places).await,
             Verb::Explain(arguments) => arguments.run(places).await,
             Verb::Doctor(arguments) => arguments.run(places).await,
             Verb::Policy(arguments) => arguments.run(),
             Verb::Guardian(arguments) => arguments.run(places).await,
+            Verb::TapGuardian(arguments) => arguments.run(places).await,
         }
     })
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use icmp_userspace::{
     kernel::{
         attach::{Places, Site},
@@ -18,16 +18,14 @@ use icmp_userspace::{
     observe::counters,
     policy::compile,
 };
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::sleep,
-};
+use tokio::time::sleep;
 
 use super::{
     confirm::{Why, roll_back},
     install::{self, Compiled},
     metrics,
     settings::{self, Settings},
+    signals::Signals,
     source::Source,
 };
 
@@ -103,27 +101,6 @@ impl Arguments {
         detached?;
         log::info!("detached from {name}");
         Ok(())
-    }
-}
-
-/// The signals that end `run`: Ctrl-C, a service manager, a terminal that is closed.
-struct Signals([Signal; 3]);
-
-impl Signals {
-    fn listen() -> anyhow::Result<Self> {
-        let listen = |kind| signal(kind).context("listening to signals");
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let [interrupt, terminate, hangup] = kinds.map(listen);
-        Ok(Self([interrupt?, terminate?, hangup?]))
-    }
-
-    async fn any(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
     }
 }
 

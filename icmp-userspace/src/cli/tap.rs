@@ -1,33 +1,101 @@
-//! What `capture` and `top` share: opening a channel of the program that runs, and closing it.
+//! What `capture` and `top` share: opening a channel of the program that runs, and closing it, however they end.
+//!
+//! Of one that can't close it, because it was killed or has failed, the guardian does: a process of its own, which nobody types, that
+//! waits for the end of the other one.
 
+use std::{
+    io::{self, Read as _, Write as _},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
 use icmp_common::events::Channel;
 use icmp_userspace::kernel::{
-    attach::Site,
+    Error,
+    attach::{Places, Site},
     change::Change,
     channels::{Tap, Which},
     interface::Netlink,
+    privileges,
+    ring::Ring,
     state::Snapshot,
 };
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::retry_on_intr,
+    process::{Pid, PidfdFlags, getppid, pidfd_open, setsid},
+};
+use tokio::time::sleep;
 
 use super::{install::Compiled, source::Source};
 
-/// Opens a channel on an interface. What runs goes on, with the same policy.
-pub(super) async fn open(
-    netlink: &Netlink,
-    site: &mut Site,
-    which: Which,
-    channel: Channel,
-) -> anyhow::Result<Tap> {
-    let mut change = site.change("opening a channel").await?;
-    let (compiled, program) = as_it_runs(netlink, &change).await?;
-    Ok(change.open_channel(which, channel, &compiled.to_install(Snapshot::Of(program)))?)
+/// What the guardian is told.
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The interface's number
+    index: u32,
+    /// The process that holds a channel
+    parent: i32,
 }
 
-/// Closes a channel; what runs goes on without.
-pub(super) async fn close(netlink: &Netlink, site: &mut Site, tap: Tap) -> anyhow::Result<()> {
-    let mut change = site.change("closing a channel").await?;
-    let (compiled, program) = as_it_runs(netlink, &change).await?;
-    Ok(change.close_channel(tap, &compiled.to_install(Snapshot::Of(program)))?)
+/// What it says when it is on its own.
+const READY: &[u8] = b"ready\n";
+/// How long it waits before it tries again what has failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often it tries.
+const ATTEMPTS: u32 = 30;
+
+/// A channel that is open.
+pub(super) struct Tapped {
+    tap: Tap,
+    guardian: Child,
+    index: u32,
+}
+
+impl Tapped {
+    /// Opens a channel, and the ring buffer of what comes through it. What runs goes on, with the same policy.
+    pub(super) async fn open(
+        netlink: &Netlink,
+        change: &mut Change<'_>,
+        places: &Places,
+        which: Which,
+        channel: Channel,
+    ) -> anyhow::Result<(Self, Ring)> {
+        let index = change.site().interface.index;
+        // It has to have what this process has.
+        let guardian = start(places, index)?;
+        privileges::drop_others(false)?;
+        let (compiled, program) = as_it_runs(netlink, change).await?;
+        let new = compiled.to_install(Snapshot::Of(program));
+        let (tap, ring) = change.open_channel(which, channel, &new)?;
+        Ok((Self { tap, guardian, index }, ring))
+    }
+
+    /// Closes it, unless the interface or the attachment is gone; what runs goes on without.
+    pub(super) async fn close(mut self, netlink: &Netlink, places: &Places) -> anyhow::Result<()> {
+        // Whatever is attached there now: it need not be what was when the channel was opened.
+        if let Some(mut site) = find(netlink, places, self.index).await? {
+            let mut change = site.change("closing a channel").await?;
+            let (compiled, program) = as_it_runs(netlink, &change).await?;
+            change.close_channel(self.tap, &compiled.to_install(Snapshot::Of(program)))?;
+        }
+        // There is nothing left that it could do.
+        let _ = self.guardian.kill();
+        let _ = self.guardian.wait();
+        Ok(())
+    }
+}
+
+/// Where our program is attached to an interface; `None` if that is gone, or nothing of ours is attached.
+async fn find(netlink: &Netlink, places: &Places, index: u32) -> anyhow::Result<Option<Site>> {
+    let Some(interface) = netlink.by_index(index).await? else { return Ok(None) };
+    match Site::open(netlink, &interface.name, places).await {
+        Err(Error::NotAttached { .. } | Error::NoInterface { .. }) => Ok(None),
+        site => Ok(Some(site?)),
+    }
 }
 
 /// What runs, compiled anew, and its program.
@@ -36,4 +104,74 @@ async fn as_it_runs(netlink: &Netlink, change: &Change<'_>) -> anyhow::Result<(C
     let generation = change.generation_of(program)?;
     let source = Source::of_snapshot(&change.site().state().generation(program), &generation.source)?;
     Ok((Compiled::with(netlink, change, &source, generation).await?, program))
+}
+
+/// Starts the guardian, in the network namespace of this thread, and waits until it does not depend on our terminal any more.
+fn start(places: &Places, index: u32) -> anyhow::Result<Child> {
+    let doing = || "starting the process that would end the capture if this one were killed";
+    let absolute = |path: &Path| std::path::absolute(path).with_context(doing);
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("icmpctl")
+        .args(["tap-guardian", &index.to_string(), &std::process::id().to_string()])
+        .arg("--bpffs")
+        .arg(absolute(&places.bpffs)?)
+        .arg("--state")
+        .arg(absolute(&places.state)?)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().with_context(doing)?;
+    let mut said = Vec::new();
+    if let Some(stdout) = &mut child.stdout {
+        stdout.take(READY.len() as u64).read_to_end(&mut said).with_context(doing)?;
+    }
+    ensure!(said == READY, "{} failed: it ended at once", doing());
+    Ok(child)
+}
+
+impl Arguments {
+    pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
+        // Better no capture than one that nobody ends.
+        privileges::check()?;
+        setsid().context("beginning a session")?;
+        self.wait().context("waiting for the end of the process that captures")?;
+        privileges::drop_others(false)?;
+        let netlink = Netlink::open()?;
+        let mut failed = 0;
+        loop {
+            match self.close(&netlink, places).await {
+                Err(error) if failed == ATTEMPTS => return Err(error),
+                Err(_) => {
+                    failed += 1;
+                    sleep(PAUSE).await;
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for the end of the other process: then all that it held is free.
+    fn wait(&self) -> io::Result<()> {
+        let parent = Pid::from_raw(self.parent).ok_or(io::ErrorKind::InvalidInput)?;
+        let process = pidfd_open(parent, PidfdFlags::empty())?;
+        // Otherwise it may be yet another one.
+        if getppid() == Some(parent) {
+            io::stdout().write_all(READY)?;
+            retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], None))?;
+        }
+        Ok(())
+    }
+
+    /// Closes what that one has left open. Somebody else may have opened it since.
+    async fn close(&self, netlink: &Netlink, places: &Places) -> anyhow::Result<()> {
+        let Some(mut site) = find(netlink, places, self.index).await? else { return Ok(()) };
+        let mut change = site.change("closing a channel").await?;
+        if !change.has_stale_channel() {
+            return Ok(());
+        }
+        let (compiled, program) = as_it_runs(netlink, &change).await?;
+        Ok(change.close_stale_channels(&compiled.to_install(Snapshot::Of(program)))?)
+    }
 }

@@ -266,13 +266,17 @@ impl Change<'_> {
     fn record(&self, why_generic: Option<String>, options: &Options) -> Result<(), Error> {
         let follower = options.follows.then(std::process::id);
         let Site { interface, files, state, .. } = &*self.site;
-        files.write(&Record { why_generic, follower, ..Record::new(&interface.name, state.directory()) })
+        // Channels that are open stay so.
+        let channels = files.read().map(|record| record.channels).unwrap_or_default();
+        let new = Record::new(&interface.name, state.directory());
+        files.write(&Record { why_generic, follower, channels, ..new })
     }
 
     /// Detaches our program and removes its pins; also what a killed process left of them. Nothing is touched unless
     /// all of it is ours. The last good policy stays in the state directory, and the entries of dynamic sets.
     pub fn detach(&mut self) -> Result<(), Error> {
         privileges::drop_others(false)?;
+        self.remove_stale_locks()?;
         let Site { interface, pins, files, state, link, .. } = &mut *self.site;
         if link.is_none() && !pins.exist()? {
             return Err(Error::NotAttached { interface: interface.name.clone() });

@@ -124,6 +124,7 @@ impl<'a> Change<'a> {
         let mut closed =
             Which::ALL.into_iter().filter(|which| taps.rings.iter().all(|(open, _)| open != which));
         let pinned = pinned.and_then(|()| closed.try_for_each(|which| pins.remove_channel(which)));
+        let pinned = pinned.and_then(|()| self.remove_stale_locks());
         let tidied = pinned.and_then(|()| self.settle(id, files.read().and_then(|record| record.pending)));
         tidied.map_err(|error| Error::Untidy { error: Box::new(error) })?;
         Ok(id)

@@ -2,7 +2,7 @@
 //!
 //! A channel is settings of the program: who opens one puts the program in its own place with them, and whoever changes anything
 //! meanwhile leaves them as they are. It is open as long as its lock is held; what a killed process has left, the next change
-//! removes. Its ring buffer is pinned for as long.
+//! removes, which is made by his guardian (`cli/tap.rs`). Its ring buffer is pinned for as long.
 
 use std::path::PathBuf;
 
@@ -12,6 +12,7 @@ use icmp_common::{
 };
 
 use super::{
+    attach::Site,
     change::{Change, New},
     error::Error,
     load::Taps,
@@ -80,14 +81,16 @@ impl Which {
 pub struct Tap {
     which: Which,
     lock: Lock,
-    /// What comes through it.
-    pub ring: Ring,
 }
 
 impl Change<'_> {
-    /// Opens a channel. `new` is what is in place already.
-    pub fn open_channel(&mut self, which: Which, channel: Channel, new: &New<'_>) -> Result<Tap, Error> {
-        self.refuse_pending()?;
+    /// Opens a channel, and the ring buffer of what comes through it. `new` is what is in place already.
+    pub fn open_channel(
+        &mut self,
+        which: Which,
+        channel: Channel,
+        new: &New<'_>,
+    ) -> Result<(Tap, Ring), Error> {
         let name = &self.site.interface.name;
         let lock = Lock::take(self.site.files.channel(which), name, which.verb())?;
         // What a killed process has left is another one's.
@@ -97,15 +100,28 @@ impl Change<'_> {
         self.amend(|record| record.channels[which.number()] = Some(settings))?;
         self.swap(new)?;
         let ring = Ring::open(&self.site.pins.channel(which), true)?;
-        Ok(Tap { which, lock, ring })
+        Ok((Tap { which, lock }, ring))
+    }
+
+    /// Refuses to go on if somebody holds a channel.
+    pub fn refuse_held(&self, which: Which) -> Result<(), Error> {
+        let Site { interface, files, .. } = &*self.site;
+        Lock::take(files.channel(which), &interface.name, which.verb()).map(drop)
     }
 
     /// Closes a channel. `new` is what is in place already.
     pub fn close_channel(&mut self, tap: Tap, new: &New<'_>) -> Result<(), Error> {
-        let Tap { which, lock, ring } = tap;
+        let Tap { which, lock } = tap;
         self.amend(|record| record.channels[which.number()] = None)?;
-        drop(ring);
         drop(lock);
+        self.swap(new).map(|_| ())
+    }
+
+    /// Closes channels that nobody holds any more. `new` is what is in place already.
+    pub fn close_stale_channels(&mut self, new: &New<'_>) -> Result<(), Error> {
+        let is_stale = |which: &Which| !Lock::is_held(self.site.files.channel(*which));
+        let stale: Vec<_> = Which::ALL.into_iter().filter(is_stale).collect();
+        self.amend(|record| stale.iter().for_each(|which| record.channels[which.number()] = None))?;
         self.swap(new).map(|_| ())
     }
 
@@ -116,6 +132,11 @@ impl Change<'_> {
         Which::ALL.into_iter().any(|which| {
             record.channels[which.number()].is_some() && !Lock::is_held(self.site.files.channel(which))
         })
+    }
+
+    /// Removes the locks that killed processes have left.
+    pub(super) fn remove_stale_locks(&self) -> Result<(), Error> {
+        Which::ALL.into_iter().try_for_each(|which| Lock::remove_stale(self.site.files.channel(which)))
     }
 }
 

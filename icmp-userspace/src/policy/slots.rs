@@ -50,6 +50,16 @@ pub struct Line {
     pub text: String,
 }
 
+/// What a rule is called: by its number, with the preset that it is from; what is none, by its text.
+#[must_use]
+pub fn rule_name(number: Option<u32>, origin: &str, text: &str) -> String {
+    match (number, origin) {
+        (Some(number), "file") => format!("rule {number}"),
+        (Some(number), preset) => format!("rule {number} of the preset {preset}"),
+        (None, _) => text.to_owned(),
+    }
+}
+
 impl Line {
     /// Whether the rule limits.
     #[must_use]

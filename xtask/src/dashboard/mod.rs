@@ -71,7 +71,7 @@ fn start(command: &mut Command) -> Result<Running> {
 /// Draws the picture anew.
 pub(crate) fn draw(setup: Setup) -> Result<()> {
     let interrupted = interrupt::listen()?;
-    let built = userspace::both_halves(&Build { release: false, setup })?;
+    let built = userspace::both_halves(&Build { release: false, debug_log: false, setup })?;
     tools::ensure_for_tests(setup)?;
     let path = workspace().join("docs/grafana/icmpctl.json");
     let dashboard: Value =
