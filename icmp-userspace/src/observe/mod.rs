@@ -1,6 +1,7 @@
 //! What the program counted, as people and programs want to read it.
 
 pub mod counters;
+pub mod events;
 pub mod limits;
 pub mod metrics;
 pub mod rates;
