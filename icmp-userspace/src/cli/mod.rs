@@ -5,6 +5,7 @@ mod attach;
 mod confirm;
 mod detach;
 mod doctor;
+mod events;
 mod explain;
 mod guardian;
 mod install;
@@ -75,6 +76,8 @@ enum Verb {
     Status(status::Arguments),
     /// Show what became of the packets, and why
     Stats(stats::Arguments),
+    /// Show what rules with `log` tell of packets
+    Events(events::Arguments),
     /// Say what becomes of a packet, and why; nothing is counted and nothing sent
     Explain(explain::Arguments),
     /// Say what this kernel and its interfaces can do, and what that means
@@ -140,6 +143,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Set(arguments) => arguments.run(places).await,
             Verb::Status(arguments) => arguments.run(places).await,
             Verb::Stats(arguments) => arguments.run(places).await,
+            Verb::Events(arguments) => arguments.run(places).await,
             Verb::Explain(arguments) => arguments.run(places).await,
             Verb::Doctor(arguments) => arguments.run(places).await,
             Verb::Policy(arguments) => arguments.run(),

@@ -279,6 +279,12 @@ pub struct Account {
 }
 
 impl Account {
+    /// What was told when it was looked at last.
+    #[must_use]
+    pub const fn told(&self) -> Told {
+        self.told
+    }
+
     /// So many were missed.
     pub const fn miss(&mut self, events: u64) {
         self.missed += events;
