@@ -122,7 +122,8 @@ fn both_builds_tell_the_same_events() {
             let _ = loaded.run(frame);
         }
         let host: Vec<_> = state.events.iter().map(timeless).collect();
-        let of_one_rule = host.iter().map(|event| host.iter().filter(|other| other.slot == event.slot).count());
+        let of_one_rule =
+            host.iter().map(|event| host.iter().filter(|other| other.slot == event.slot).count());
         assert!(of_one_rule.max().is_some_and(|most| most < MOST_OF_RULE as usize), "{rules}");
         let events = loaded.events();
         assert_eq!(events.iter().map(timeless).collect::<Vec<_>>(), host, "{rules}");
@@ -132,8 +133,13 @@ fn both_builds_tell_the_same_events() {
         seen.extend(host.iter().map(|event| (event.family, event.flags, event.vlan != Event::NO_VLAN)));
     }
     // Both families, packets and rates, fragments, with and without tags.
-    for wanted in [(0, 0, false), (1, 0, true), (0, Event::OVER, false), (1, Event::OVER, false), (0, Event::NO_TYPE, false)]
-    {
+    for wanted in [
+        (0, 0, false),
+        (1, 0, true),
+        (0, Event::OVER, false),
+        (1, Event::OVER, false),
+        (0, Event::NO_TYPE, false),
+    ] {
         assert!(seen.contains(&wanted), "{wanted:?} is missing in {seen:?}");
     }
 }
@@ -173,10 +179,11 @@ fn ping4(source: [u8; 4], length: usize) -> Vec<u8> {
     Ping4 { ip: Ipv4Header { source, ..ping.ip }, payload: payload(length), ..ping }.frame()
 }
 
-fn ping6(last: u8) -> Vec<u8> {
+/// From this network: sources count by /64.
+fn ping6(network: u8) -> Vec<u8> {
     let ping = Ping6::default();
     let mut source = ping.ip.source;
-    source[15] = last;
+    source[7] = network;
     Ping6 { ip: Ipv6Header { source, ..ping.ip }, ..ping }.frame()
 }
 
@@ -403,7 +410,8 @@ fn are_consumed(lab: &Lab) -> bool {
 #[test]
 #[ignore = "needs root and BPF"]
 fn events_are_listed() {
-    let rules = "10 deny icmp4 any any echo log\n20 limit 1/h burst 1 per source icmp6 any any echo log 1/1000000";
+    let rules =
+        "10 deny icmp4 any any echo log\n20 limit 1/h burst 1 per source icmp6 any any echo log 1/1000000";
     let lab = Lab::attached("native", &policy(rules));
     let mut port = Port::open(&lab.client, CLIENT_END);
     assert_eq!(lab.icmpctl(&["events"]).ok(), "");
@@ -437,8 +445,7 @@ fn events_are_listed() {
         let time = line.as_object_mut().unwrap().remove("time").unwrap();
         assert!(time.as_str().unwrap() > minute_ago.trim(), "{time}");
     }
-    let rule =
-        json!({"number": 20, "origin": "file", "text": "limit 1/h burst 1 per source icmp6 any any echo log 1/1000000"});
+    let rule = json!({"number": 20, "origin": "file", "text": "limit 1/h burst 1 per source icmp6 any any echo log 1/1000000"});
     assert_eq!(
         over,
         json!({
@@ -459,6 +466,7 @@ fn events_are_listed() {
 fn what_a_full_buffer_loses_is_reported() {
     let lab = Lab::attached("generic", &policy(DENY));
     let mut port = Port::open(&lab.client, CLIENT_END);
+    let mut onlooker = Ring::open(&lab.pins().join("events"), false).unwrap();
     // As many as fit: a record takes 8 bytes more than an event.
     let room = ((1 << 20) - 1) / (8 + size_of::<Event>());
     let batch = frames(MOST_OF_RULE as usize);
@@ -480,6 +488,14 @@ fn what_a_full_buffer_loses_is_reported() {
     assert!(end.stderr.contains(&summary), "{}", end.stderr);
     let told = told(&lab);
     assert_eq!((told.told, told.lost), ((room + batch.len()) as u64, lost as u64));
+    // Who has looked on since the beginning and read nothing is told what he has missed, and goes on from there.
+    let mut record = Vec::new();
+    let Next::Missed(missed) = onlooker.next(&mut record) else { panic!() };
+    let mut left = 0;
+    while onlooker.next(&mut record) == Next::Record {
+        left += 1;
+    }
+    assert_eq!(missed / 72 + left, told.told);
 }
 
 /// One reads and consumes, others look on; who is killed is followed by who looked on, and by who comes later, and nothing is lost.
@@ -594,7 +610,8 @@ fn run_logs_events() {
     assert_eq!(end.status, Some(0), "{}", end.stderr);
     assert_eq!(logged(&end.stderr) as u64, told.told, "{told:?}");
     let warning = "icmpctl: warning: server0 events: ";
-    let warnings = end.stderr.lines().filter_map(|line| line.split_once(warning)?.1.split_once(" suppressed"));
+    let warnings =
+        end.stderr.lines().filter_map(|line| line.split_once(warning)?.1.split_once(" suppressed"));
     let suppressed: u64 = warnings.map(|(count, _)| count.parse::<u64>().unwrap()).sum();
     assert!(suppressed > 0 && suppressed == told.suppressed, "{suppressed} {told:?}");
     drop(follower);
@@ -606,11 +623,18 @@ fn run_logs_events() {
 #[ignore = "needs root and BPF"]
 fn following_ends_with_what_it_follows() {
     let lab = Lab::attached("generic", &policy(DENY));
+    let silent = Lab::attached("generic", "");
+    let end = silent.icmpctl(&["events"]);
+    assert!(
+        end.stderr.ends_with("server0: 0 events shown; no rule of its policy has the option `log`\n"),
+        "{end}"
+    );
     lab.icmpctl(&["events", "nowhere"]).fails(1, &["there is no interface nowhere"]);
     // Nobody reads any more, and nothing happens.
     let mut command = lab.command(&["events", "--follow"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
+    wait_until(|| child.try_wait().unwrap().is_some());
     let end: Finished = child.wait_with_output().unwrap().into();
     assert_eq!((end.status, &*end.stderr), (Some(0), ""), "{end}");
 

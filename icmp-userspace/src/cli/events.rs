@@ -15,6 +15,7 @@ use icmp_userspace::{
         events::{Account, Gap, Row, Rules, Time},
         told,
     },
+    policy::slots::Line,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
@@ -117,12 +118,22 @@ impl Arguments {
                     if wanted.is_some() && number != wanted {
                         return Ok(false);
                     }
-                    if json { output::json_line(&row)? } else { output::line(&format!("{} {row}", row.time))? }
+                    if json {
+                        output::json_line(&row)?
+                    } else {
+                        output::line(&format!("{} {row}", row.time))?
+                    }
                 }
                 Shown::Gap(gap) => {
                     let time = now();
                     if json {
-                        output::json_line(&Missing { time, interface: &name, event: "gap", shown: None, gap })?;
+                        output::json_line(&Missing {
+                            time,
+                            interface: &name,
+                            event: "gap",
+                            shown: None,
+                            gap,
+                        })?;
                     } else {
                         output::line(&format!("{time} {name} events: {gap}"))?;
                     }
@@ -141,8 +152,10 @@ impl Arguments {
         if self.json {
             let (time, shown) = (now(), Some(shown));
             output::json_line(&Missing { time, interface, event: "end", shown, gap })?;
-        } else {
+        } else if reader.has_rules || !gap.is_none() {
             log::info!("{interface}: {shown} events shown; {gap}");
+        } else {
+            log::info!("{interface}: {shown} events shown; no rule of its policy has the option `log`");
         }
         Ok(())
     }
@@ -167,6 +180,8 @@ pub(super) struct Reader {
     rules: Rules,
     /// The program whose rules have been learned.
     program: Option<u32>,
+    /// Whether any of these logs.
+    has_rules: bool,
     account: Account,
     /// When there was a look for missing ones.
     looked: Option<Instant>,
@@ -185,6 +200,7 @@ impl Reader {
             interface,
             rules: Rules::default(),
             program: None,
+            has_rules: false,
             account: Account::default(),
             looked: None,
             complaint: None,
@@ -196,7 +212,7 @@ impl Reader {
         // Before the last look for events: what was told before it was detached is shown.
         let mut attached = self.learn()?;
         loop {
-            match self.events.next()? {
+            match self.events.read()? {
                 Next::Nothing => break,
                 Next::Missed(events) => self.account.miss(events),
                 Next::Event(event) => {
@@ -240,6 +256,7 @@ impl Reader {
         match generation {
             Ok(Some(generation)) => {
                 let listing = &generation.listing;
+                self.has_rules = listing.rules.iter().any(Line::logs);
                 self.rules.learn(&listing.rules, &listing.limits, &generation.slots);
             }
             Ok(None) => log::warn!("nothing is known of the rules on {}", self.interface),
@@ -248,8 +265,14 @@ impl Reader {
         Ok(program.is_some())
     }
 
+    /// Writes to the log what has come last, and what is missing.
+    pub(super) fn log_last(&mut self) {
+        self.looked = None;
+        self.log();
+    }
+
     /// Writes what has come to the log.
-    pub(super) fn log(&mut self) {
+    fn log(&mut self) {
         let name = self.interface.clone();
         let logged = self.read(&mut |shown| {
             match shown {

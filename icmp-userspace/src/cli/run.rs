@@ -73,8 +73,7 @@ impl Arguments {
         }
         // What runs goes on running: events that can't be read are no reason to answer nobody.
         let events = Reader::open(&site, Begin::Unread);
-        let mut events =
-            events.inspect_err(|error| log::error!("events are not logged: {error:#}")).ok();
+        let mut events = events.inspect_err(|error| log::error!("events are not logged: {error:#}")).ok();
         let mut follower = Follower {
             netlink,
             site,
@@ -88,7 +87,7 @@ impl Arguments {
         };
         let stayed = follower.stay(&mut signals, &mut watch, events.as_mut()).await;
         if let Some(events) = &mut events {
-            events.log();
+            events.log_last();
         }
         let site = &mut follower.site;
         let name = site.interface.name.clone();

@@ -83,7 +83,7 @@ impl Events {
     }
 
     /// The next event. Where there is none, all that have been asked for are consumed, unless somebody else sees to that.
-    pub fn next(&mut self) -> Result<Next, Error> {
+    pub fn read(&mut self) -> Result<Next, Error> {
         loop {
             match self.ring.next(&mut self.record) {
                 ring::Next::Record => {

@@ -60,6 +60,17 @@ impl Line {
         // What a text begins with is its action.
         self.text.starts_with("limit ")
     }
+
+    /// Whether it logs.
+    #[must_use]
+    pub fn logs(&self) -> bool {
+        logs(&self.text)
+    }
+}
+
+/// Whether a rule, or what stands for one of its rates, logs.
+fn logs(text: &str) -> bool {
+    text.split(' ').any(|word| word == "log")
 }
 
 /// What is served, as listings show it.
@@ -202,7 +213,6 @@ impl Slots {
     /// Remembers when the slots that `running` did not use are given to rules that log, and to their rates: what is told of a slot at an
     /// earlier time is another rule's.
     pub fn begin(&mut self, running: &Self, now: u64) {
-        let logs = |text: &str| text.split(' ').any(|word| word == "log");
         let new = self.new_since(running).into_iter().collect::<BTreeSet<_>>();
         let begin = self.rules.iter().filter(|(text, slot)| new.contains(slot) && logs(text));
         self.since.extend(begin.map(|(_, slot)| (*slot, now)));
