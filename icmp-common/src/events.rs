@@ -198,11 +198,14 @@ impl Telling {
         }
         // Masked, because the kernel's verifier does not know what numbers there are.
         let rule = &mut self.rules[log.number as usize & (MAX_LOGGED - 1)];
-        rule.seen = rule.seen.wrapping_add(1);
-        if rule.seen < log.each {
-            return false;
+        // A rule's rates log each time; that is not to disturb how the rule itself counts.
+        if log.each > 1 {
+            rule.seen = rule.seen.wrapping_add(1);
+            if rule.seen < log.each {
+                return false;
+            }
+            rule.seen = 0;
         }
-        rule.seen = 0;
         if rule.window != window {
             rule.window = window;
             rule.used = 0;

@@ -6,6 +6,7 @@ mod capture;
 mod confirm;
 mod detach;
 mod doctor;
+mod events;
 mod explain;
 mod guardian;
 mod install;
@@ -86,6 +87,8 @@ enum Verb {
     Stats(stats::Arguments),
     /// Show packets as they come and as their answers leave, and what was decided about them
     Capture(capture::Arguments),
+    /// Show what rules with `log` tell of packets
+    Events(events::Arguments),
     /// Say what becomes of a packet, and why; nothing is counted and nothing sent
     Explain(explain::Arguments),
     /// Say what this kernel and its interfaces can do, and what that means
@@ -154,6 +157,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Status(arguments) => arguments.run(places).await,
             Verb::Stats(arguments) => arguments.run(places).await,
             Verb::Capture(arguments) => arguments.run(places).await,
+            Verb::Events(arguments) => arguments.run(places).await,
             Verb::Explain(arguments) => arguments.run(places).await,
             Verb::Doctor(arguments) => arguments.run(places).await,
             Verb::Policy(arguments) => arguments.run(),

@@ -174,7 +174,9 @@ impl State {
         }
         let listing = read_json::<Listing>(&directory.join(RULES))?.unwrap_or_default();
         let known = |line: &Line| slots.rule(&line.text) == Some(line.slot) && is_plain(&line.origin);
-        if !listing.rules.iter().all(known) || !listing.sets.iter().all(|name| is_plain(name)) {
+        let rates = listing.limits.iter().flat_map(|limit| [&limit.rate, &limit.origin]);
+        let shown = listing.sets.iter().chain(rates);
+        if !listing.rules.iter().all(known) || !shown.into_iter().all(|text| is_plain(text)) {
             return Err(broken(&directory.join(RULES), "rules that have no slots"));
         }
         let source = read_json(&directory.join(SOURCE))?.unwrap_or_default();

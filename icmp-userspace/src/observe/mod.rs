@@ -3,6 +3,7 @@
 pub mod captured;
 pub mod counters;
 pub mod decode;
+pub mod events;
 pub mod filter;
 pub mod limits;
 pub mod line;
