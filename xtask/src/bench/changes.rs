@@ -12,14 +12,21 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{policies::Subject, samples::Spread};
+use super::{
+    policies::{self, Blocklist, Subject},
+    samples::Spread,
+};
 use crate::{
     lab::network::{DIRECTORY, Network, SERVER_END},
     say::Progress,
 };
 
 /// What is put in place.
-const LARGE: Subject = Subject { verify: true, rules: 10_000, blocklist: 1_000_000, buckets: 0 };
+const LARGE: Subject = Subject {
+    rules: 10_000,
+    blocklist: Blocklist { prefixes: 1_000_000, spread: policies::Spread::Scattered },
+    ..Subject::NO_RULES
+};
 /// The most that this may take.
 const SECONDS: f64 = 2.0;
 const MIB: f64 = 512.0;
