@@ -162,6 +162,12 @@ fn pass(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
+/// Drops everything: what is left is what a packet takes to get here.
+#[xdp(frags)]
+fn discard(_context: XdpContext) -> u32 {
+    xdp_action::XDP_DROP
+}
+
 /// The least that a program which answers has to do, and so the measure for one: exchanges the MAC addresses.
 #[xdp(frags)]
 fn mac_swap(context: XdpContext) -> u32 {

@@ -84,20 +84,29 @@ fn measure(bench: &Bench) -> Result<Report> {
     let (effort, only) = (bench.effort(), Only(bench.only.clone()));
     let wants = |names: &[String]| names.iter().any(|name| only.wants(name));
     let packets = wants(&packets::names()?);
+    let floods = wants(&end_to_end::names());
     let changes = bench.only.is_none();
-    ensure!(packets || changes, "no case has {:?} in its name", bench.only.as_deref().unwrap_or_default());
+    ensure!(
+        packets || floods || changes,
+        "no case has {:?} in its name",
+        bench.only.as_deref().unwrap_or_default()
+    );
     tools::ensure(bench.setup)?;
     let objects = ebpf::build(&toolchain::ensure(bench.setup)?, Warnings::Show)?;
-    let built = changes.then(|| userspace::both_halves(&Build { release: true, setup: bench.setup }));
+    let built =
+        (floods || changes).then(|| userspace::both_halves(&Build { release: true, setup: bench.setup }));
     world::enter()?;
     packets::seclude()?;
     let mut report = Report::new(effort);
     let mut progress = Progress::new("measuring");
     if let Some(built) = built.transpose()? {
         // Nobody has to listen for the end: what the network consists of goes with the world.
-        let network = Network::make(&built.icmpctl, &Interrupted::default())?;
-        report.changes = changes::measure(&network, effort.changes, &mut progress)?;
-        report.end_to_end = end_to_end::measure(&network, &built.objects, effort.changes, &mut progress)?;
+        let network = Network::make(&built.icmpctl, &Interrupted::default(), end_to_end::cores())?;
+        if changes {
+            report.changes = changes::measure(&network, effort.changes, &mut progress)?;
+        }
+        report.end_to_end =
+            end_to_end::measure(&network, &built.objects, effort.changes, &only, &mut progress)?;
         network.remove()?;
     }
     progress.leave();

@@ -125,7 +125,7 @@ impl Blocklist {
     }
 
     /// The prefixes: single hosts most of all and, where they are scattered, /24s.
-    fn all(self) -> Result<Vec<Prefix>> {
+    pub(super) fn all(self) -> Result<Vec<Prefix>> {
         let mut random = Random(1);
         let mut prefixes = Vec::with_capacity(self.prefixes as usize);
         let first = match self.spread {

@@ -1,0 +1,316 @@
+//! What a packet costs from end to end: through the lab's veth pair, behind icmpctl and behind what else there is, in turn.
+//!
+//! Generator, server and the counting of what comes back share one core, and all their time counts.
+
+mod contestants;
+mod races;
+
+use std::{collections::BTreeSet, fmt, fs, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::mount::{MountFlags, mount};
+use serde_json::{Value, json};
+
+use super::{only::Only, samples::Spread};
+use crate::{
+    ebpf::Objects,
+    lab::{
+        counts::Drops,
+        flood::{Crowd, Flood, Instruments, Round, Source},
+        network::Network,
+    },
+    say::Progress,
+};
+use races::{Race, Task, Who};
+
+/// Where programs look for the BPF file system.
+const BPFFS: &str = "/sys/fs/bpf";
+/// Requests by which one's time is guessed.
+const GUESS: u32 = 1 << 15;
+/// How long one faces a flood in a round, and most requests of it.
+const LONG: Duration = Duration::from_millis(200);
+const MOST: u32 = 1 << 20;
+/// How often a round is tried if veth drops more than a hundredth of the requests before anybody has seen them.
+const TRIES: usize = 4;
+/// Cores that send at most.
+pub(super) const CORES: usize = 2;
+
+/// What it came to for one of them in one round.
+#[derive(Clone, Copy)]
+struct Cost {
+    /// Nanoseconds of a core for each request.
+    each: f64,
+    /// Part of the requests that something came back for.
+    answered: f64,
+}
+
+/// What it came to for one of them.
+pub(super) struct Entrant {
+    /// Who.
+    pub(super) name: &'static str,
+    /// Whether it is icmpctl.
+    pub(super) ours: bool,
+    /// What it came to, or the program that is missing.
+    pub(super) outcome: Result<Outcome, &'static str>,
+}
+
+/// What it came to in all rounds.
+pub(super) struct Outcome {
+    /// Nanoseconds of a core for each request.
+    pub(super) each: Spread,
+    /// Times what it costs the first one, in the same round.
+    pub(super) ratio: Spread,
+    /// Part of the requests that something came back for, in the worst round.
+    pub(super) answered: f64,
+    /// Times as much as it has to cost.
+    pub(super) goal: Option<f64>,
+}
+
+/// What a flood came to.
+pub(super) struct Line {
+    /// The flood.
+    pub(super) name: String,
+    /// How many cores sent it.
+    pub(super) cores: usize,
+    /// All who faced it.
+    pub(super) entrants: Vec<Entrant>,
+}
+
+/// The names of all floods.
+pub(super) fn names() -> Vec<String> {
+    races::all(cores()).into_iter().map(|race| race.name).collect()
+}
+
+/// Cores that can send at once.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from).min(CORES)
+}
+
+/// Floods all of them, in turn.
+pub(super) fn measure(
+    network: &Network,
+    objects: &Objects,
+    rounds: usize,
+    only: &Only,
+    progress: &mut Progress,
+) -> Result<Vec<Line>> {
+    // What others pin there goes with this process, too.
+    fs::create_dir_all(BPFFS).with_context(|| format!("making {BPFFS}"))?;
+    mount("bpf", BPFFS, "bpf", MountFlags::empty(), None)
+        .with_context(|| format!("mounting a BPF file system on {BPFFS}"))?;
+    let mut lines = Vec::new();
+    for race in races::all(cores()).into_iter().filter(|race| only.wants(&race.name)) {
+        let crowd = Crowd { sources: race.sources, heavy: 0, gap: Duration::ZERO };
+        let mut instruments = Instruments::load(objects, Some(crowd))?;
+        instruments.pass_on_client(network)?;
+        let there: Vec<_> = race.all.iter().copied().filter(|who| who.is_there()).collect();
+        let mut costs = vec![Vec::new(); there.len()];
+        for number in 1..=rounds {
+            for (who, costs) in there.iter().zip(&mut costs) {
+                let name = who.name(race.task);
+                progress.show(&format!("{}, round {number} of {rounds}: {name}", race.name));
+                let cost = face(*who, &race, network, &mut instruments);
+                costs.push(cost.with_context(|| format!("{}: {name}", race.name))?);
+            }
+        }
+        lines.push(Line::new(&race, &there, &costs));
+    }
+    Ok(lines)
+}
+
+/// Puts somebody in place, floods him, and takes him away.
+fn face(who: Who, race: &Race, network: &Network, instruments: &mut Instruments) -> Result<Cost> {
+    let in_place = who.put(race, network, instruments)?;
+    let source = instruments.prepare(network, Flood::Ipv4)?;
+    let flood = |requests| round(instruments, network, &source, requests, race.cores);
+    // Each source is known from then on, and has had what it may have at once.
+    let first = flood(GUESS.max(race.sources * race.cores as u32))?;
+    let requests = (LONG.as_nanos() as f64 / first.each) as u32 * race.cores as u32;
+    let cost = flood(requests.clamp(GUESS, MOST).max(race.sources.min(MOST)))?;
+    instruments.pass_on_client(network)?;
+    in_place.remove(network)?;
+    let as_it_should = match race.task {
+        Task::Echo | Task::Within | Task::Reject => cost.answered >= 0.99,
+        Task::Drop | Task::DropBySet(_) => cost.answered <= 0.01,
+        // Of a million buckets, some give way to others.
+        Task::Over => cost.answered <= 0.1,
+    };
+    ensure!(
+        as_it_should || !who.is_ours(),
+        "of the requests {:.1} % were answered; `cargo xtask test` may tell what is wrong with it",
+        cost.answered * 100.0
+    );
+    Ok(cost)
+}
+
+/// One round without many drops by veth.
+fn round(
+    instruments: &Instruments,
+    network: &Network,
+    source: &Source,
+    requests: u32,
+    cores: usize,
+) -> Result<Cost> {
+    let mut dropped = 0;
+    for _ in 0..TRIES {
+        let before = Drops::read(network)?;
+        let Round { requests, replies, errors, time } =
+            instruments.round(network, source, requests, cores)?;
+        dropped = Drops::read(network)?.since(&before).requests;
+        let part = |count: u64| count as f64 / requests as f64;
+        if part(dropped) <= 0.01 {
+            let each = time.as_secs_f64() * 1e9 / requests as f64;
+            return Ok(Cost { each, answered: part(replies + errors) });
+        }
+    }
+    anyhow::bail!(
+        "veth dropped {dropped} of {requests} requests before anybody saw them, and nearly as many in {TRIES} tries: something \
+         else keeps this machine busy; measure again when it is quiet"
+    )
+}
+
+impl Line {
+    /// `costs` are those of who is there, the first of whom is ours, round by round.
+    fn new(race: &Race, there: &[Who], costs: &[Vec<Cost>]) -> Self {
+        let entrant = |who: &Who| {
+            let outcome = match there.iter().position(|other| other == who) {
+                None => Err(who.program().unwrap_or_default()),
+                Some(at) => {
+                    let pairs = costs[at].iter().zip(&costs[0]);
+                    Ok(Outcome {
+                        each: Spread::of(costs[at].iter().map(|cost| cost.each)),
+                        ratio: Spread::of(pairs.map(|(cost, ours)| cost.each / ours.each)),
+                        answered: costs[at].iter().map(|cost| cost.answered).fold(0.0, f64::max),
+                        goal: race.goal.filter(|(whom, _)| whom == who).map(|(_, times)| times),
+                    })
+                }
+            };
+            Entrant { name: who.name(race.task), ours: who.is_ours(), outcome }
+        };
+        Self { name: race.name.clone(), cores: race.cores, entrants: race.all.iter().map(entrant).collect() }
+    }
+
+    /// As JSON.
+    pub(super) fn json(&self) -> Value {
+        let entrants = self.entrants.iter().map(|Entrant { name, outcome, .. }| match outcome {
+            Ok(outcome) => json!({
+                "name": name,
+                "ns": outcome.each.json(),
+                "ratio": outcome.ratio.json(),
+                "answered": outcome.answered,
+                "goal": outcome.goal.map(|times| json!({ "ratio": times, "met": outcome.is_met() })),
+            }),
+            Err(program) => json!({ "name": name, "missing": program }),
+        });
+        json!({ "flood": self.name, "cores": self.cores, "entrants": entrants.collect::<Vec<_>>() })
+    }
+}
+
+impl Outcome {
+    /// Whether the goal is met, if there is one.
+    pub(super) fn is_met(&self) -> Option<bool> {
+        self.goal.map(|times| self.ratio.median >= times)
+    }
+}
+
+/// The lines as a table.
+pub(super) struct Listing<'a>(pub(super) &'a [Line]);
+
+impl Listing<'_> {
+    /// Programs that are missing.
+    fn missing(&self) -> BTreeSet<&'static str> {
+        let entrants = self.0.iter().flat_map(|line| &line.entrants);
+        entrants.filter_map(|entrant| entrant.outcome.as_ref().err().copied()).collect()
+    }
+}
+
+impl fmt::Display for Listing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.0.iter().map(|line| line.name.len()).fold(24, usize::max);
+        writeln!(
+            f,
+            "{:<width$} {:>7} {:>13} {:>7} {:>12} {:>8}  GOAL",
+            "END TO END", "NS", "SPREAD", "RATIO", "SPREAD", "ANSWERED"
+        )?;
+        for line in self.0 {
+            writeln!(f, "{}", line.name)?;
+            for Entrant { name, outcome, .. } in &line.entrants {
+                let outcome = match outcome {
+                    Ok(outcome) => outcome,
+                    Err(program) => {
+                        writeln!(
+                            f,
+                            "  {name:<width$} not measured: there is no {program}",
+                            width = width - 2
+                        )?;
+                        continue;
+                    }
+                };
+                let Outcome { each, ratio, answered, goal } = outcome;
+                let goal = goal.map(|times| {
+                    let met = if outcome.is_met() == Some(true) { "met" } else { "MISSED" };
+                    format!("at least {times} times: {met}")
+                });
+                let row = format!(
+                    "  {name:<width$} {:>7.0} {:>13} {:>6.2}x {:>12} {:>6.1} %  {}",
+                    each.median,
+                    format!("{:.0}..{:.0}", each.least, each.most),
+                    ratio.median,
+                    format!("{:.2}..{:.2}", ratio.least, ratio.most),
+                    answered * 100.0,
+                    goal.unwrap_or_default(),
+                    width = width - 2
+                );
+                writeln!(f, "{}", row.trim_end())?;
+            }
+        }
+        writeln!(
+            f,
+            "\nNS: nanoseconds of a core for each request, with making it, taking it in, and counting what comes back.\n\
+             RATIO: times what it costs the first of those who faced the same flood, in the same round."
+        )?;
+        let missing = self.missing();
+        if !missing.is_empty() {
+            let missing = missing.into_iter().collect::<Vec<_>>().join(", ");
+            writeln!(f, "Not here: {missing}; `cargo xtask bench --with-peers` installs them from Debian.")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(nftables: f64) -> Line {
+        let all = vec![Who::Native, Who::Nftables, Who::Hashlimit];
+        let goal = Some((Who::Nftables, 4.0));
+        let race = Race { name: "flood".to_owned(), task: Task::Over, sources: 1, cores: 1, all, goal };
+        let cost = |each, answered| Cost { each, answered };
+        let ours = vec![cost(100.0, 0.5), cost(100.0, 0.25), cost(100.0, 0.25)];
+        let theirs = vec![cost(nftables, 0.0), cost(nftables, 0.0), cost(100.0, 0.0)];
+        Line::new(&race, &[Who::Native, Who::Nftables], &[ours, theirs])
+    }
+
+    #[test]
+    fn the_goal_is_about_the_ratio_of_each_round() {
+        let met = |line: &Line| line.entrants[1].outcome.as_ref().unwrap().is_met();
+        assert_eq!(met(&line(400.0)), Some(true));
+        assert_eq!(met(&line(399.0)), Some(false));
+        let text = Listing(&[line(400.0), line(399.0)]).to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[2], "  icmpctl, native            100      100..100   1.00x   1.00..1.00   50.0 %");
+        assert_eq!(
+            lines[3],
+            "  nftables                   400      100..400   4.00x   1.00..4.00    0.0 %  at least 4 times: met"
+        );
+        assert!(text.contains("MISSED"), "{text}");
+    }
+
+    #[test]
+    fn who_is_missing_is_said_to_be() {
+        let text = Listing(&[line(400.0)]).to_string();
+        assert!(text.contains("iptables hashlimit     not measured: there is no iptables"), "{text}");
+        assert!(text.contains("Not here: iptables;"), "{text}");
+    }
+}
