@@ -5,7 +5,7 @@
 //! figure is a comparison within a few milliseconds: with an empty program, and with the least that a program
 //! which answers has to do.
 
-mod changes;
+mod control;
 mod end_to_end;
 mod only;
 mod packets;
@@ -46,6 +46,9 @@ pub(crate) struct Bench {
     /// Measure only what has this text in its name
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Install from Debian what else there is for such work, and measure it, too: xdp-filter, and iptables for its hashlimit
+    #[arg(long)]
+    with_peers: bool,
     #[command(flatten)]
     setup: Setup,
 }
@@ -85,16 +88,19 @@ fn measure(bench: &Bench) -> Result<Report> {
     let wants = |names: &[String]| names.iter().any(|name| only.wants(name));
     let packets = wants(&packets::names()?);
     let floods = wants(&end_to_end::names());
-    let changes = bench.only.is_none();
+    let control = wants(&control::names());
     ensure!(
-        packets || floods || changes,
+        packets || floods || control,
         "no case has {:?} in its name",
         bench.only.as_deref().unwrap_or_default()
     );
     tools::ensure(bench.setup)?;
+    if bench.with_peers {
+        tools::ensure_peers(bench.setup)?;
+    }
     let objects = ebpf::build(&toolchain::ensure(bench.setup)?, Warnings::Show)?;
     let built =
-        (floods || changes).then(|| userspace::both_halves(&Build { release: true, setup: bench.setup }));
+        (floods || control).then(|| userspace::both_halves(&Build { release: true, setup: bench.setup }));
     world::enter()?;
     packets::seclude()?;
     let mut report = Report::new(effort);
@@ -102,9 +108,7 @@ fn measure(bench: &Bench) -> Result<Report> {
     if let Some(built) = built.transpose()? {
         // Nobody has to listen for the end: what the network consists of goes with the world.
         let network = Network::make(&built.icmpctl, &Interrupted::default(), end_to_end::cores())?;
-        if changes {
-            report.changes = changes::measure(&network, effort.changes, &mut progress)?;
-        }
+        report.control = control::measure(&network, &built.objects, effort.changes, &only, &mut progress)?;
         report.end_to_end =
             end_to_end::measure(&network, &built.objects, effort.changes, &only, &mut progress)?;
         network.remove()?;

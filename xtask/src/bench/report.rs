@@ -4,14 +4,14 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Effort, changes, end_to_end, packets::Packets};
+use super::{Effort, control::Control, end_to_end, packets::Packets};
 
 /// Everything that was measured, and how.
 pub(super) struct Report {
     /// What each packet costs.
     pub(super) packets: Option<Packets>,
-    /// What each change of policy costs.
-    pub(super) changes: Vec<changes::Line>,
+    /// What changes cost.
+    pub(super) control: Control,
     /// What a packet costs from end to end.
     pub(super) end_to_end: Vec<end_to_end::Line>,
     /// How much was measured.
@@ -23,7 +23,7 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(effort: Effort) -> Self {
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
-        Self { packets: None, changes: Vec::new(), end_to_end: Vec::new(), effort, kernel }
+        Self { packets: None, control: Control::default(), end_to_end: Vec::new(), effort, kernel }
     }
 
     /// As JSON.
@@ -33,7 +33,7 @@ impl Report {
             "loads": self.effort.loads,
             "rounds": self.effort.rounds,
             "packets": self.packets.as_ref().map(Packets::json),
-            "changes": self.changes.iter().map(changes::Line::json).collect::<Vec<_>>(),
+            "control": self.control.json(),
             "end_to_end": self.end_to_end.iter().map(end_to_end::Line::json).collect::<Vec<_>>(),
         })
     }
@@ -49,6 +49,9 @@ impl fmt::Display for Report {
                 self.kernel
             )?;
         }
-        write!(f, "\n{}\n{}", end_to_end::Listing(&self.end_to_end), changes::Listing(&self.changes))
+        if !self.end_to_end.is_empty() {
+            writeln!(f, "{}", end_to_end::Listing(&self.end_to_end))?;
+        }
+        write!(f, "{}", self.control)
     }
 }

@@ -11,7 +11,7 @@ mod napi;
 pub(crate) mod network;
 pub(crate) mod nftables;
 mod summary;
-mod swaps;
+pub(crate) mod swaps;
 
 use anyhow::{Result, ensure};
 

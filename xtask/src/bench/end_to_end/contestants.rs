@@ -24,10 +24,7 @@ const MUCH: &str = "1000000/second burst 1000000 packets";
 const CROWD: &str = "10.0.0.0/19";
 
 /// Somebody who is in place.
-pub(super) struct InPlace {
-    who: Who,
-    task: Task,
-}
+pub(super) struct InPlace(Who);
 
 impl Who {
     /// The program without which he can't be there, if it is none of those that the bench needs anyway.
@@ -80,20 +77,19 @@ impl Who {
                 in_network(network, &["xdp-filter", "ip", CROWD4, "-m", "src"])?;
             }
         }
-        Ok(InPlace { who: self, task })
+        Ok(InPlace(self))
     }
 }
 
 impl InPlace {
     /// Takes him away.
     pub(super) fn remove(self, network: &Network) -> Result<()> {
-        match self.who {
+        match self.0 {
             Who::Native => return network.detach(),
             Who::Generic => network.detach()?,
             Who::Floor => return network.clear_server(),
             Who::Stack => {}
             Who::Nftables => {
-                let _ = self.task;
                 network.run_in(SERVER, &["nft", "delete", "table", "netdev", "lab"])?;
             }
             Who::Hashlimit => {

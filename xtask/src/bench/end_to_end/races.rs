@@ -104,9 +104,22 @@ pub(super) fn all(cores: usize) -> Vec<Race> {
         race("drop by 10,000 prefixes", set(10_000), THOUSANDS, &[Native, Nftables]),
         race("drop by 100,000 prefixes", set(100_000), THOUSANDS, &[Native, Nftables]),
         goal(race("drop over the limit, 8,192 sources", Task::Over, THOUSANDS, &limits), Nftables, 4.0),
-        goal(race("drop over the limit, a million sources", Task::Over, MILLION, &limits), Nftables, 4.0),
+        goal(
+            race(
+                "drop over the limit, a million sources",
+                Task::Over,
+                MILLION,
+                &[Native, Nftables, Hashlimit],
+            ),
+            Nftables,
+            4.0,
+        ),
         goal(race("echo within the limit, 8,192 sources", Task::Within, THOUSANDS, &limits), Nftables, 4.0),
-        goal(race("echo within the limit, a million sources", Task::Within, MILLION, &limits), Nftables, 4.0),
+        goal(
+            race("echo within the limit, a million sources", Task::Within, MILLION, &[Native, Nftables]),
+            Nftables,
+            4.0,
+        ),
         race("reject", Task::Reject, 1, &[Native, Generic, Nftables]),
     ];
     if cores > 1 {
