@@ -82,7 +82,7 @@ const CHORES: [Chore; 9] = [
 ];
 
 /// What is done while packets flow.
-const SWAPPED: &str = "swap 10,000 rules and 1,000,000 prefixes while packets flow";
+pub(super) const SWAPPED: &str = "swap 10,000 rules and 1,000,000 prefixes while packets flow";
 
 /// The most that a command may take.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -340,6 +340,11 @@ impl Line {
 }
 
 impl Control {
+    /// Whether nothing was measured.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.swapped.is_none()
+    }
+
     /// As JSON.
     pub(super) fn json(&self) -> Value {
         json!({

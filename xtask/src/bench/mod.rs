@@ -26,7 +26,7 @@ use crate::{
     cargo::Warnings,
     ebpf,
     lab::{interrupt::Interrupted, network::Network},
-    say::Progress,
+    say::{Progress, step},
     toolchain, tools,
     userspace::{self, Build},
     world,
@@ -71,8 +71,11 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     world::can_run_privileged()
         .context("timing programs in the kernel takes root; run this as root, for example with sudo")?;
     let report = measure(bench)?;
+    let page = report.write_page()?;
     let text = if bench.json { format!("{:#}\n", report.json()) } else { report.to_string() };
-    stdout().write_all(text.as_bytes()).context("printing the report")
+    stdout().write_all(text.as_bytes()).context("printing the report")?;
+    step(&format!("for a browser: {}", page.display()));
+    Ok(())
 }
 
 impl Bench {

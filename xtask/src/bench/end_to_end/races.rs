@@ -1,6 +1,9 @@
 //! The floods that are measured from end to end, and who faces each.
 
-use super::super::policies::{Blocklist, Spread};
+use super::{
+    super::policies::{Blocklist, Spread},
+    Kind,
+};
 
 /// What has to be done with echo requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,9 +59,14 @@ pub(super) struct Race {
 }
 
 impl Who {
-    /// Whether it is icmpctl.
-    pub(super) const fn is_ours(self) -> bool {
-        matches!(self, Self::Native | Self::Generic)
+    /// What he is.
+    pub(super) const fn kind(self) -> Kind {
+        match self {
+            Self::Native => Kind::Native,
+            Self::Generic => Kind::Generic,
+            Self::Floor => Kind::Floor,
+            Self::Stack | Self::Nftables | Self::Hashlimit | Self::XdpFilter => Kind::Peer,
+        }
     }
 
     /// As it stands in the report.

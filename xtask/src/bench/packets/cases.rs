@@ -1,5 +1,7 @@
 //! What is timed per packet: each case's program, its packet, and the goal that the project has set itself for it.
 
+use std::fmt;
+
 use anyhow::Result;
 
 use super::{
@@ -149,6 +151,17 @@ impl Goal {
     pub(in crate::bench) fn is_met(&self, net: f64, ratio: f64, other: Option<f64>) -> bool {
         let than = self.than.is_none_or(|(_, times)| other.is_some_and(|other| net <= other * times));
         net <= self.net && self.ratio.is_none_or(|most| ratio <= most) && than
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { net, ratio, than } = self;
+        let net = net.is_finite().then(|| format!("{net} ns"));
+        let ratio = ratio.map(|ratio| format!("{ratio}x"));
+        let than = than.map(|(name, times)| format!("{times} times \"{name}\""));
+        let parts: Vec<_> = [net, ratio, than].into_iter().flatten().collect();
+        write!(f, "at most {}", parts.join(" and "))
     }
 }
 

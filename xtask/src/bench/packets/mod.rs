@@ -138,19 +138,15 @@ impl Line {
     }
 
     /// Whether its figures can be believed.
-    fn is_steady(&self) -> bool {
+    pub(super) fn is_steady(&self) -> bool {
         is_steady(&self.summary.ratio, self.many)
     }
 
     /// Goal, whether it is met, and whether that can be believed.
     fn remark(&self, all: &[Self]) -> String {
         let mut remark = String::new();
-        if let Some(Goal { net, ratio, than }) = self.goal {
-            let net = net.is_finite().then(|| format!("{net} ns"));
-            let ratio = ratio.map(|ratio| format!("{ratio}x"));
-            let than = than.map(|(name, times)| format!("{times} times \"{name}\""));
-            let parts: Vec<_> = [net, ratio, than].into_iter().flatten().collect();
-            remark += &format!("at most {}", parts.join(" and "));
+        if let Some(goal) = self.goal {
+            remark += &goal.to_string();
             remark += if self.is_met(all) == Some(true) { ": met" } else { ": MISSED" };
         }
         if !self.is_steady() {
