@@ -60,8 +60,10 @@ struct Effort {
     loads: usize,
     /// Rounds of each case in each load.
     rounds: usize,
-    /// How often each change of policy is made, and each flood from end to end.
+    /// How often each change is made.
     changes: usize,
+    /// How often everybody faces each flood.
+    floods: usize,
     /// Time that one program takes in one round.
     chunk: Duration,
 }
@@ -80,8 +82,8 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
 
 impl Bench {
     fn effort(&self) -> Effort {
-        let (loads, rounds, changes) = if self.quick { (5, 7, 3) } else { (9, 21, 7) };
-        Effort { loads, rounds, changes, chunk: Duration::from_millis(2) }
+        let (loads, rounds, changes, floods) = if self.quick { (5, 5, 2, 2) } else { (9, 21, 7, 7) };
+        Effort { loads, rounds, changes, floods, chunk: Duration::from_millis(2) }
     }
 }
 
@@ -113,7 +115,7 @@ fn measure(bench: &Bench) -> Result<Report> {
         let network = Network::make(&built.icmpctl, &Interrupted::default(), end_to_end::cores())?;
         report.control = control::measure(&network, &built.objects, effort.changes, &only, &mut progress)?;
         report.end_to_end =
-            end_to_end::measure(&network, &built.objects, effort.changes, &only, &mut progress)?;
+            end_to_end::measure(&network, &built.objects, effort.floods, &only, &mut progress)?;
         network.remove()?;
     }
     progress.leave();

@@ -104,6 +104,8 @@ pub(in crate::bench) enum Chart {
     Prefixes,
     /// The number of sources.
     Sources,
+    /// Bytes of data.
+    Length,
 }
 
 /// One line of the report.
@@ -291,16 +293,18 @@ fn echoes() -> Result<Vec<Case>> {
     for (verify, how) in [(false, "not verified"), (true, "verified")] {
         let subject = Subject { verify, ..Subject::NO_RULES };
         let goal = if verify { VERIFIED } else { NOT_VERIFIED };
-        for (family, client, own, served, largest) in
-            [("IPv4", CLIENT4, OWN4, SERVED4, 1472), ("IPv6", CLIENT6, OWN6, SERVED6, 1452)]
-        {
+        for (family, client, own, served, largest, series) in [
+            ("IPv4", CLIENT4, OWN4, SERVED4, 1472, ["IPv4, not verified", "IPv4, verified"]),
+            ("IPv6", CLIENT6, OWN6, SERVED6, 1452, ["IPv6, not verified", "IPv6, verified"]),
+        ] {
             let case = |to, data, whom: &str| -> Result<Case> {
                 let case = echo(Group::Echo, format!("echo {family}, {whom}{data} bytes, {how}"), subject)?;
                 Ok(case.of(packet(client, to, Message::Request, data)?))
             };
-            all.push(case(own, 56, "")?.goal(goal));
+            let series = series[usize::from(verify)];
+            all.push(case(own, 56, "")?.goal(goal).point(Chart::Length, series, 56));
             // What a checksum costs grows with the packet, and no goal is set for large ones.
-            let large = case(own, largest, "")?;
+            let large = case(own, largest, "")?.point(Chart::Length, series, largest as u32);
             all.push(if verify { large } else { large.goal(goal) });
             if !verify {
                 all.push(case(served, 56, "prefix, ")?.goal(goal));

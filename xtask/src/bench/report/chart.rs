@@ -5,14 +5,29 @@ use std::fmt::Write as _;
 
 use super::super::samples::Spread;
 
-/// Width of every chart, in units of its own: it is as wide as there is room for.
-const WIDTH: f64 = 860.0;
 /// Height of a bar's row, and of the bar.
 const ROW: f64 = 24.0;
 const BAR: f64 = 12.0;
-/// Where bars begin and end; their values stand behind them.
-const LEFT: f64 = 330.0;
-const RIGHT: f64 = 640.0;
+/// What a character takes at most in a label or a text, nearly always.
+const CHARACTER: f64 = 7.3;
+
+/// How wide a chart of bars is, in the pixels of a wide window.
+#[derive(Clone, Copy)]
+pub(super) enum Wide {
+    /// As the page.
+    Page,
+    /// As half of it.
+    Half,
+}
+
+impl Wide {
+    const fn width(self) -> f64 {
+        match self {
+            Self::Page => 1160.0,
+            Self::Half => 550.0,
+        }
+    }
+}
 
 /// A bar.
 pub(super) struct Bar {
@@ -26,16 +41,29 @@ pub(super) struct Bar {
     pub(super) text: String,
     /// Where it should end, if somewhere.
     pub(super) goal: Option<f64>,
+    /// Whether its goal is met, if it has one.
+    pub(super) met: Option<bool>,
 }
 
-/// Bars one below the other.
-pub(super) fn bars(bars: &[Bar]) -> String {
+impl Bar {
+    /// How wide what stands behind it is.
+    fn behind(&self) -> f64 {
+        (self.text.chars().count() + 2) as f64 * CHARACTER
+    }
+}
+
+/// Bars one below the other, with room for labels of so many characters.
+pub(super) fn bars(bars: &[Bar], wide: Wide, label: usize) -> String {
+    let left = label as f64 * CHARACTER + 10.0;
+    let longest = bars.iter().map(Bar::behind).fold(0.0, f64::max);
+    let right = wide.width() - longest - 10.0;
     let ends = bars.iter().flat_map(|bar| [bar.value.most, bar.goal.unwrap_or_default()]);
-    let scale = (RIGHT - LEFT) / ends.fold(f64::MIN_POSITIVE, f64::max);
-    let x = |value: f64| LEFT + value.max(0.0) * scale;
+    let scale = (right - left) / ends.fold(f64::MIN_POSITIVE, f64::max);
+    let x = |value: f64| left + value.max(0.0) * scale;
     let height = bars.len() as f64 * ROW;
-    let mut svg = begin(WIDTH, height);
-    for (number, Bar { label, value, class, text, goal }) in bars.iter().enumerate() {
+    let mut svg = begin(wide.width(), height);
+    for (number, bar) in bars.iter().enumerate() {
+        let Bar { label, value, class, text, goal, met } = bar;
         let top = number as f64 * ROW;
         let middle = top + ROW / 2.0;
         let (begin, end) = (x(0.0), x(value.median));
@@ -44,7 +72,7 @@ pub(super) fn bars(bars: &[Bar]) -> String {
             "<text x=\"{:.1}\" y=\"{:.1}\" class=\"label\">{}</text>\
              <rect x=\"{begin:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\" class=\"{class}\"/>\
              <path d=\"M{:.1} {middle:.1}H{:.1}\" class=\"spread\"/>",
-            LEFT - 10.0,
+            left - 10.0,
             middle + 4.0,
             escape(label),
             middle - BAR / 2.0,
@@ -60,10 +88,20 @@ pub(super) fn bars(bars: &[Bar]) -> String {
                 top + ROW - 3.0
             );
         }
-        let behind = end.max(x(value.most)).max(goal.map_or(0.0, x)) + 8.0;
+        let mut behind = end.max(x(value.most)) + 8.0;
+        if let Some(goal) = goal.map(x)
+            && (behind - 8.0..behind + bar.behind()).contains(&goal)
+        {
+            behind = goal + 8.0;
+        }
+        let mark = match met {
+            Some(true) => "<tspan class=\"met\"> \u{2713}</tspan>",
+            Some(false) => "<tspan class=\"missed\"> \u{2717}</tspan>",
+            None => "",
+        };
         let _ = write!(
             svg,
-            "<text x=\"{behind:.1}\" y=\"{:.1}\" class=\"value\">{}</text>",
+            "<text x=\"{behind:.1}\" y=\"{:.1}\" class=\"value\">{}{mark}</text>",
             middle + 4.0,
             escape(text)
         );
@@ -80,18 +118,19 @@ pub(super) struct Curve {
 }
 
 /// Size of a chart of curves, and what is left for its axes.
-const HEIGHT: f64 = 340.0;
+const WIDTH: f64 = Wide::Half.width();
+const HEIGHT: f64 = 320.0;
 const AXIS_LEFT: f64 = 56.0;
 const AXIS_BELOW: f64 = 44.0;
 const ABOVE: f64 = 12.0;
-const BESIDE: f64 = 24.0;
+const BESIDE: f64 = 32.0;
 
 /// Curves over two logarithmic axes, with what each is below them.
 pub(super) fn curves(across: &str, up: &str, curves: &[Curve]) -> String {
     let points = || curves.iter().flat_map(|curve| &curve.points);
-    let xs = span(points().map(|(x, _)| *x));
+    let xs = ends(points().map(|(x, _)| *x));
     // A nanosecond is the least that can be told.
-    let ys = span(points().flat_map(|(_, y)| [y.least, y.median, y.most]).map(|y| y.max(1.0)));
+    let ys = span(points().flat_map(|(_, y)| [y.least, y.most]).map(|y| y.max(1.0)));
     let x = |value: f64| {
         AXIS_LEFT
             + 16.0
@@ -100,17 +139,16 @@ pub(super) fn curves(across: &str, up: &str, curves: &[Curve]) -> String {
     let floor = HEIGHT - AXIS_BELOW;
     let y = |value: f64| floor - (value.max(1.0) / ys.0).log10() / (ys.1 / ys.0).log10() * (floor - ABOVE);
     let mut svg = begin(WIDTH, HEIGHT);
-    for (value, is_power) in ticks(ys) {
+    for value in steps().filter(|value| (ys.0..=ys.1).contains(value)) {
         let at = y(value);
-        let _ = write!(svg, "<path d=\"M{AXIS_LEFT} {at:.1}H{:.1}\" class=\"grid\"/>", WIDTH - BESIDE);
-        if is_power || ys.1 / ys.0 <= 100.0 {
-            let _ = write!(
-                svg,
-                "<text x=\"{:.1}\" y=\"{:.1}\" class=\"label\">{value}</text>",
-                AXIS_LEFT - 8.0,
-                at + 4.0
-            );
-        }
+        let _ = write!(
+            svg,
+            "<path d=\"M{AXIS_LEFT} {at:.1}H{:.1}\" class=\"grid\"/>\
+             <text x=\"{:.1}\" y=\"{:.1}\" class=\"label\">{value}</text>",
+            WIDTH - BESIDE,
+            AXIS_LEFT - 8.0,
+            at + 4.0
+        );
     }
     for value in places(points().map(|(x, _)| *x)) {
         let at = x(value);
@@ -167,18 +205,28 @@ fn begin(width: f64, height: f64) -> String {
     format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\">")
 }
 
-/// The least and the largest value, a little apart.
-fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (least, most) =
-        values.fold((f64::INFINITY, 0.0_f64), |(least, most), value| (least.min(value), most.max(value)));
-    (least / 1.15, most * 1.15)
+/// The least and the largest value.
+fn ends(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    values.fold((f64::INFINITY, 0.0), |(least, most), value| (least.min(value), most.max(value)))
 }
 
-/// Where lines across a chart are: at 1, 2 and 5 and their multiples by ten; and whether one is at a power of ten.
-fn ticks((least, most): (f64, f64)) -> Vec<(f64, bool)> {
+/// 1, 2 and 5 and their multiples by ten.
+fn steps() -> impl Iterator<Item = f64> {
     let powers = (0..10).map(|power| 10_f64.powi(power));
-    let all = powers.flat_map(|power| [(power, true), (2.0 * power, false), (5.0 * power, false)]);
-    all.filter(|(value, _)| (least..=most).contains(value)).collect()
+    powers.flat_map(|power| [power, 2.0 * power, 5.0 * power])
+}
+
+/// What an axis has to span: from step to step, and from one to ten times as much at least, so that little differences look little.
+fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (least, most) = ends(values);
+    let below = |value| steps().take_while(|step| *step <= value).last().unwrap_or(1.0);
+    let above = |value| steps().find(|step| *step >= value).unwrap_or(value);
+    let least = below(least);
+    if most / least > 10.0 {
+        return (least, above(most));
+    }
+    let least = below(least.min(most / 4.0));
+    (least, above(most.max(least * 10.0)))
 }
 
 /// All places, each once.
@@ -223,10 +271,12 @@ mod tests {
             class: "ours",
             text: String::new(),
             goal: None,
+            met: None,
         };
-        let svg = bars(&[bar(100.0), bar(50.0), bar(-1.0)]);
-        assert!(svg.contains("width=\"310.0\""), "{svg}");
-        assert!(svg.contains("width=\"155.0\""), "{svg}");
+        let svg = bars(&[bar(100.0), bar(50.0), bar(-1.0)], Wide::Half, 5);
+        let room = 550.0 - (5.0 + 2.0) * CHARACTER - 20.0;
+        assert!(svg.contains(&format!("width=\"{room:.1}\"")), "{svg}");
+        assert!(svg.contains(&format!("width=\"{:.1}\"", room / 2.0)), "{svg}");
         // What is below zero is no bar that goes to the left.
         assert!(svg.contains("width=\"1.0\""), "{svg}");
         assert!(svg.contains("a &lt; b"), "{svg}");
@@ -241,6 +291,12 @@ mod tests {
             path.split('"').next().unwrap().split([' ', 'L']).map(|number| number.parse().unwrap()).collect();
         assert!((numbers[2] - numbers[0] - (numbers[4] - numbers[2])).abs() < 0.2, "{numbers:?}");
         assert!((numbers[1] - numbers[3] - (numbers[3] - numbers[5])).abs() < 0.2, "{numbers:?}");
+    }
+
+    #[test]
+    fn little_differences_look_little() {
+        assert_eq!(span([19.0, 23.0].into_iter()), (5.0, 50.0));
+        assert_eq!(span([1.0, 170.0].into_iter()), (1.0, 200.0));
     }
 
     #[test]

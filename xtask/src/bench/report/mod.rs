@@ -80,6 +80,7 @@ impl Report {
             "loads": self.effort.loads,
             "rounds": self.effort.rounds,
             "changes": self.effort.changes,
+            "floods": self.effort.floods,
             "packets": self.packets.as_ref().map(Packets::json),
             "end_to_end": self.end_to_end.iter().map(end_to_end::Line::json).collect::<Vec<_>>(),
             "control": self.control.json(),
@@ -97,10 +98,10 @@ impl Report {
 
     /// How and on what it was measured.
     fn circumstances(&self) -> String {
-        let Self { effort: Effort { loads, rounds, changes, .. }, machine, .. } = self;
+        let Self { effort: Effort { loads, rounds, changes, floods, .. }, machine, .. } = self;
         format!(
-            "Medians and spread: packet by packet of {loads} loads of each program with {rounds} rounds each, else of {changes} rounds. \
-             On {machine}."
+            "Medians and spread: packet by packet of {loads} loads of each program with {rounds} rounds each, from end to end of {floods} \
+             rounds, of the control plane of {changes}. On {machine}."
         )
     }
 }

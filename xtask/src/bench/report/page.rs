@@ -13,7 +13,7 @@ use super::{
         samples::{Spread, Summary},
     },
     Report,
-    chart::{Bar, Curve, bars, curves, escape},
+    chart::{Bar, Curve, Wide, bars, curves, escape},
     goals::{self, Judged},
 };
 
@@ -97,9 +97,9 @@ fn floods(lines: &[end_to_end::Line]) -> String {
                 let compared = if (ratio - 1.0).abs() < 0.005 {
                     String::new()
                 } else if ratio > 1.0 {
-                    format!("  {ratio:.1} times less")
+                    format!(" \u{b7} {ratio:.1} times less")
                 } else {
-                    format!("  {:.1} times more", 1.0 / ratio)
+                    format!(" \u{b7} {:.1} times more", 1.0 / ratio)
                 };
                 Bar {
                     label: entrant.name.to_owned(),
@@ -107,10 +107,16 @@ fn floods(lines: &[end_to_end::Line]) -> String {
                     class: entrant.class(),
                     text: format!("{:.2} M/s{compared}", value.median),
                     goal: None,
+                    met: None,
                 }
             })
             .collect();
-        let _ = write!(html, "<figure class=\"card\"><h3>{}</h3>{}", escape(&line.name), bars(&of_all));
+        let _ = write!(
+            html,
+            "<figure class=\"card\"><h3>{}</h3>{}",
+            escape(&line.name),
+            bars(&of_all, Wide::Half)
+        );
         for entrant in &line.entrants {
             if let Err(program) = entrant.outcome {
                 let _ = write!(html, "<small>{}: not measured, there is no {program}.</small>", entrant.name);
@@ -128,6 +134,7 @@ fn growth(packets: &Packets) -> String {
         (Chart::Rules, "Cost against the number of rules", "rules"),
         (Chart::Prefixes, "Cost against the number of prefixes", "prefixes in a set that is denied"),
         (Chart::Sources, "Cost against the number of sources", "sources"),
+        (Chart::Length, "Cost against the length of a ping", "bytes of data"),
     ] {
         let mut all: Vec<Curve> = Vec::new();
         for line in &packets.lines {
@@ -159,24 +166,21 @@ fn costs(packets: &Packets) -> String {
         "<h2>Packet by packet</h2><p class=\"dim\">Nanoseconds more than an empty program, which takes {:.1} with what every program is \
          entered by. Lines across the ends of bars are the spread of all loads; behind each bar is the whole time's ratio to that of a \
          program that only exchanges the MAC addresses.</p><ul class=\"legend\"><li><span class=\"key mark\"></span>goal</li></ul><br>\n\
-         <div class=\"grid\">",
+         <div class=\"column\">",
         packets.empty
     );
+    let label = packets.lines.iter().map(|line| line.name.len()).max().unwrap_or_default();
     for lines in packets.lines.chunk_by(|one, other| one.group == other.group) {
         let bar = |line: &packets::Line| {
             let Summary { net, ratio } = line.summary;
-            let met = match line.is_met(&packets.lines) {
-                Some(true) => " \u{2713}",
-                Some(false) => " \u{2717}",
-                None => "",
-            };
-            let unsteady = if line.is_steady() { "" } else { " unsteady" };
+            let unsteady = if line.is_steady() { "" } else { " \u{b7} unsteady" };
             Bar {
                 label: line.name.clone(),
                 value: net,
                 class: if line.group == Group::Floors { "floor" } else { "ours" },
-                text: format!("{:.1} ns  {:.2}\u{d7}{met}{unsteady}", net.median, ratio.median),
+                text: format!("{:.1} ns \u{b7} {:.2}\u{d7}{unsteady}", net.median, ratio.median),
                 goal: line.goal.map(|goal| goal.net).filter(|net| net.is_finite()),
+                met: line.is_met(&packets.lines),
             }
         };
         let all: Vec<_> = lines.iter().map(bar).collect();
@@ -184,7 +188,7 @@ fn costs(packets: &Packets) -> String {
             html,
             "<figure class=\"card\"><h3>{}</h3>{}</figure>\n",
             escape(lines[0].group.name()),
-            bars(&all)
+            bars(&all, Wide::Page, label)
         );
     }
     html + "</div>\n"
