@@ -84,14 +84,16 @@ pub(super) struct Line {
     /// The flood.
     pub(super) name: String,
     /// How many cores sent it.
-    pub(super) cores: usize,
+    cores: usize,
+    /// Whether it came from so many sources that caches miss.
+    pub(super) many: bool,
     /// All who faced it.
     pub(super) entrants: Vec<Entrant>,
 }
 
-/// The names of all floods.
-pub(super) fn names() -> Vec<String> {
-    races::all(cores()).into_iter().map(|race| race.name).collect()
+/// The names of all floods on a machine with so many cores.
+pub(super) fn names_on(cores: usize) -> Vec<String> {
+    races::all(cores).into_iter().map(|race| race.name).collect()
 }
 
 /// Cores that can send at once.
@@ -200,7 +202,12 @@ impl Line {
             };
             Entrant { name: who.name(race.task), kind: who.kind(), outcome }
         };
-        Self { name: race.name.clone(), cores: race.cores, entrants: race.all.iter().map(entrant).collect() }
+        Self {
+            name: race.name.clone(),
+            cores: race.cores,
+            many: race.sources > 1,
+            entrants: race.all.iter().map(entrant).collect(),
+        }
     }
 
     /// As JSON.

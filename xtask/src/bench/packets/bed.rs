@@ -38,14 +38,15 @@ pub(in crate::bench) fn seclude() -> Result<()> {
     rustix::thread::unshare(UnshareFlags::NEWNET).context("making a network namespace")
 }
 
-/// Moves this thread to one CPU.
-pub(in crate::bench) fn settle() -> Result<()> {
+/// Moves this thread to one CPU; returns those on which it may have been.
+pub(super) fn settle() -> Result<CpuSet> {
     let allowed = sched_getaffinity(None).context("asking for the CPUs that we may use")?;
     // The last one: the first one has more interrupts to serve.
     let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));
     let mut one = CpuSet::new();
     one.set(last.context("asking for the CPUs that we may use: there are none")?);
-    sched_setaffinity(None, &one).context("moving to one CPU")
+    sched_setaffinity(None, &one).context("moving to one CPU")?;
+    Ok(allowed)
 }
 
 /// What is set when the instruments are loaded.

@@ -167,6 +167,19 @@ impl fmt::Display for Goal {
     }
 }
 
+/// All groups.
+#[cfg(test)]
+pub(in crate::bench) const GROUPS: [Group; 8] = [
+    Group::Floors,
+    Group::PassingThrough,
+    Group::Echo,
+    Group::Rules,
+    Group::Prefixes,
+    Group::Limits,
+    Group::Errors,
+    Group::Whole,
+];
+
 impl Group {
     /// Its heading.
     pub(in crate::bench) const fn name(self) -> &'static str {
@@ -397,7 +410,7 @@ fn errors() -> Result<Vec<Case>> {
     let with =
         |name: &str| echo(Group::Errors, name, Subject { rules: 1, hit: Hit::Reject, ..Subject::NO_RULES });
     let floor = Case { program: Program::Grow, ..with("room for an error, and back")?.becomes(Fate::Grown) };
-    Ok(vec![floor, with("reject")?.becomes(Fate::Rejected)])
+    Ok(vec![floor, with("reject IPv4, 56 bytes")?.becomes(Fate::Rejected)])
 }
 
 /// A policy with everything that the project has a goal for at once.

@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 use anyhow::{Context as _, Result};
 use icmp_userspace::policy::compile::Tables;
+use rustix::thread::sched_setaffinity;
 use serde_json::{Value, json};
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
     samples::{Figures, Summary, fastest_empty, is_steady, tolerance},
 };
 use crate::{ebpf::Objects, say::Progress};
-pub(super) use bed::{seclude, settle};
+pub(super) use bed::seclude;
 use cases::{Case, Goal, Group, Point, Program};
 use load::{Load, Programs};
 
@@ -52,8 +53,15 @@ pub(super) fn names() -> Result<Vec<String>> {
     Ok(Case::all()?.into_iter().map(|case| case.name).collect())
 }
 
-/// Measures those cases that are wanted, of which there is one at least; what was disturbed, twice. Call it on one CPU.
+/// Measures on one CPU those cases that are wanted, of which there is one at least; what was disturbed, twice.
 pub(super) fn measure(objects: &Objects, effort: Effort, only: &Only) -> Result<Packets> {
+    let all = bed::settle()?;
+    let packets = measure_here(objects, effort, only)?;
+    sched_setaffinity(None, &all).context("moving back to all CPUs")?;
+    Ok(packets)
+}
+
+fn measure_here(objects: &Objects, effort: Effort, only: &Only) -> Result<Packets> {
     let bytes = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
     let programs = Programs { icmpctl: bytes(&objects.icmpctl)?, instruments: bytes(&objects.instruments)? };
     let mut progress = Progress::new("measuring packet by packet");

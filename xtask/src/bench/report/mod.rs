@@ -1,6 +1,7 @@
 //! What the bench reports: as tables on a terminal, as JSON, and as a page for a browser.
 
 mod chart;
+pub(super) mod document;
 mod goals;
 mod page;
 
@@ -23,7 +24,7 @@ pub(super) struct Report {
     /// How much was measured.
     effort: Effort,
     /// On what.
-    machine: Machine,
+    pub(super) machine: Machine,
 }
 
 /// What a machine is, as far as figures depend on it.
@@ -41,7 +42,7 @@ impl Machine {
     /// This one.
     pub(super) fn here() -> Self {
         let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let processor = processor(&text).unwrap_or("a processor without a name").to_owned();
+        let processor = processor(&text).unwrap_or_else(|| "a processor without a name".to_owned());
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         Self { processor, processors: available_parallelism().map_or(1, usize::from), kernel }
     }
@@ -53,10 +54,14 @@ impl Machine {
     }
 }
 
-/// The processor's name in the text of `/proc/cpuinfo`.
-fn processor(text: &str) -> Option<&str> {
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim())
+/// The processor's name in the text of `/proc/cpuinfo`, with the numbers that say which one it is where the name does not.
+fn processor(text: &str) -> Option<String> {
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.split('\t').next() == Some(name))?;
+        Some(line.split_once(':')?.1.trim())
+    };
+    let numbers: Vec<_> = ["cpu family", "model", "stepping"].into_iter().filter_map(field).collect();
+    Some(format!("{} ({})", field("model name")?, numbers.join("-")))
 }
 
 impl fmt::Display for Machine {
@@ -131,8 +136,8 @@ mod tests {
 
     #[test]
     fn processors_have_names() {
-        let text = "processor\t: 0\nvendor_id\t: X\nmodel name\t: Fast CPU @ 3 GHz\n";
-        assert_eq!(processor(text), Some("Fast CPU @ 3 GHz"));
+        let text = "processor\t: 0\ncpu family\t: 6\nmodel\t\t: 143\nmodel name\t: Fast CPU @ 3 GHz\nstepping\t: 8\n";
+        assert_eq!(processor(text).as_deref(), Some("Fast CPU @ 3 GHz (6-143-8)"));
         assert_eq!(processor("processor\t: 0\n"), None);
     }
 }

@@ -84,6 +84,8 @@ fn floods(lines: &[end_to_end::Line]) -> String {
          generic</li><li><span class=\"key peer\"></span>others</li><li><span class=\"key floor\"></span>the least that an XDP program \
          has to do</li></ul><br>\n<div class=\"grid\">",
     );
+    let names = lines.iter().flat_map(|line| &line.entrants).map(|entrant| entrant.name.len());
+    let label = names.max().unwrap_or_default();
     for line in lines {
         let measured =
             line.entrants.iter().filter_map(|entrant| Some((entrant, entrant.outcome.as_ref().ok()?)));
@@ -115,7 +117,7 @@ fn floods(lines: &[end_to_end::Line]) -> String {
             html,
             "<figure class=\"card\"><h3>{}</h3>{}",
             escape(&line.name),
-            bars(&of_all, Wide::Half)
+            bars(&of_all, Wide::Half, label)
         );
         for entrant in &line.entrants {
             if let Err(program) = entrant.outcome {
