@@ -37,8 +37,6 @@ const RELATIONS: [(&str, &str); 12] = [
 ];
 /// How much larger a relation may be: by as much as processors differ, and by what a busy machine adds.
 const TOLERANCE_RELATION: f64 = 0.35;
-/// How much larger a ratio to somebody who faced the same flood may be, but for floods from many sources.
-const TOLERANCE_FLOOD: f64 = 0.1;
 
 /// Ratios by name. The smaller one is, the better.
 type Ratios = BTreeMap<String, Ratio>;
@@ -126,7 +124,7 @@ fn of_flood(line: &end_to_end::Line) -> impl Iterator<Item = (String, Ratio)> {
     let others = line.entrants.iter().filter(|entrant| matches!(entrant.kind, Kind::Floor | Kind::Peer));
     others.filter_map(|entrant| {
         let outcome = entrant.outcome.as_ref().ok()?;
-        let tolerance = if line.many { tolerance(true) } else { TOLERANCE_FLOOD };
+        let tolerance = if line.many { tolerance(true) } else { end_to_end::TOLERANCE };
         let of = vec![line.name.clone()];
         let ratio = Ratio { value: 1.0 / outcome.ratio.median, tolerance, of, carries_over: false };
         Some((format!("{}, end to end, to: {}", line.name, entrant.name), ratio))

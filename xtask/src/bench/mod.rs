@@ -151,7 +151,11 @@ impl Stage {
     /// Builds what is needed for what is wanted, and enters it.
     fn new(bench: &Bench, only: &Only) -> Result<Self> {
         let needs_icmpctl = only.wants_any(&live_names());
-        ensure!(needs_icmpctl || only.wants_any(&packets::names()?), "no case has that text in its name");
+        ensure!(
+            needs_icmpctl || only.wants_any(&packets::names()?),
+            "no case has {:?} in its name",
+            bench.only.as_deref().unwrap_or_default()
+        );
         let (objects, icmpctl) = if needs_icmpctl {
             let Built { objects, icmpctl } =
                 userspace::both_halves(&Build { release: true, setup: bench.setup })?;

@@ -11,7 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::mount::{MountFlags, mount};
 use serde_json::{Value, json};
 
-use super::{only::Only, samples::Spread};
+use super::{
+    only::Only,
+    samples::{Spread, tolerance},
+};
 use crate::{
     ebpf::Objects,
     lab::{
@@ -32,6 +35,8 @@ const LONG: Duration = Duration::from_millis(200);
 const MOST: u32 = 1 << 20;
 /// How often a round is tried if veth drops more than a hundredth of the requests before anybody has seen them.
 const TRIES: usize = 4;
+/// Most that the ratio of one round may be away from the median of all, as a part of it, where one source sends.
+pub(super) const TOLERANCE: f64 = 0.1;
 /// Cores that send at most.
 pub(super) const CORES: usize = 2;
 
@@ -77,6 +82,8 @@ pub(super) struct Outcome {
     pub(super) answered: f64,
     /// Times as much as it has to cost.
     pub(super) goal: Option<f64>,
+    /// How far the ratio of a round may be away from the median, as a part of it.
+    tolerance: f64,
 }
 
 /// What a flood came to.
@@ -197,6 +204,7 @@ impl Line {
                         ratio: Spread::of(pairs.map(|(cost, ours)| cost.each / ours.each)),
                         answered: costs[at].iter().map(|cost| cost.answered).fold(0.0, f64::max),
                         goal: race.goal.filter(|(whom, _)| whom == who).map(|(_, times)| times),
+                        tolerance: if race.sources > 1 { tolerance(true) } else { TOLERANCE },
                     })
                 }
             };
@@ -218,6 +226,7 @@ impl Line {
                 "ns": outcome.each.json(),
                 "ratio": outcome.ratio.json(),
                 "answered": outcome.answered,
+                "steady": outcome.is_steady(),
                 "goal": outcome.goal.map(|times| json!({ "ratio": times, "met": outcome.is_met() })),
             }),
             Err(program) => json!({ "name": name, "missing": program }),
@@ -230,6 +239,11 @@ impl Outcome {
     /// Whether the goal is met, if there is one.
     pub(super) fn is_met(&self) -> Option<bool> {
         self.goal.map(|times| self.ratio.median >= times)
+    }
+
+    /// Whether its ratio can be believed.
+    pub(super) fn is_steady(&self) -> bool {
+        self.ratio.deviation() <= self.tolerance
     }
 }
 
@@ -266,13 +280,14 @@ impl fmt::Display for Listing<'_> {
                         continue;
                     }
                 };
-                let Outcome { each, ratio, answered, goal } = outcome;
+                let Outcome { each, ratio, answered, goal, .. } = outcome;
                 let goal = goal.map(|times| {
                     let met = if outcome.is_met() == Some(true) { "met" } else { "MISSED" };
                     format!("at least {times} times: {met}")
                 });
+                let unsteady = if outcome.is_steady() { "" } else { " (unsteady)" };
                 let row = format!(
-                    "  {name:<width$} {:>7.0} {:>13} {:>6.2}x {:>12} {:>6.1} %  {}",
+                    "  {name:<width$} {:>7.0} {:>13} {:>6.2}x {:>12} {:>6.1} %  {}{unsteady}",
                     each.median,
                     format!("{:.0}..{:.0}", each.least, each.most),
                     ratio.median,
@@ -289,6 +304,17 @@ impl fmt::Display for Listing<'_> {
             "\nNS: nanoseconds of a core for each request, with making it, taking it in, and counting what comes back.\n\
              RATIO: times what it costs the first of those who faced the same flood, in the same round."
         )?;
+        let outcomes =
+            self.0.iter().flat_map(|line| &line.entrants).filter_map(|entrant| entrant.outcome.as_ref().ok());
+        if outcomes.into_iter().any(|outcome| !outcome.is_steady()) {
+            writeln!(
+                f,
+                "(unsteady): the ratio of one round was more than {:.0} % away from the median (with many sources {:.0} %): something \
+                 else keeps this machine busy.",
+                TOLERANCE * 100.0,
+                tolerance(true) * 100.0
+            )?;
+        }
         let missing = self.missing();
         if !missing.is_empty() {
             let missing = missing.into_iter().collect::<Vec<_>>().join(", ");
@@ -322,7 +348,7 @@ mod tests {
         assert_eq!(lines[2], "  icmpctl, native            100      100..100   1.00x   1.00..1.00   50.0 %");
         assert_eq!(
             lines[3],
-            "  nftables                   400      100..400   4.00x   1.00..4.00    0.0 %  at least 4 times: met"
+            "  nftables                   400      100..400   4.00x   1.00..4.00    0.0 %  at least 4 times: met (unsteady)"
         );
         assert!(text.contains("MISSED"), "{text}");
     }

@@ -44,7 +44,7 @@ pub(super) fn all(report: &Report) -> Vec<Judged> {
                 measured: format!("{:.1} times", outcome.ratio.median),
                 goal: format!("at least {goal} times"),
                 met,
-                steady: true,
+                steady: outcome.is_steady(),
             });
         }
     }

@@ -150,7 +150,7 @@ fn growth(packets: &Packets) -> String {
         }
         if all.iter().any(|curve| curve.points.len() > 1) {
             let chart = curves(across, "ns a packet", &all);
-            let _ = write!(html, "<figure class=\"card\"><h3>{title}</h3>{chart}</figure>\n");
+            let _ = writeln!(html, "<figure class=\"card\"><h3>{title}</h3>{chart}</figure>");
         }
     }
     if html.is_empty() {
@@ -186,9 +186,9 @@ fn costs(packets: &Packets) -> String {
             }
         };
         let all: Vec<_> = lines.iter().map(bar).collect();
-        let _ = write!(
+        let _ = writeln!(
             html,
-            "<figure class=\"card\"><h3>{}</h3>{}</figure>\n",
+            "<figure class=\"card\"><h3>{}</h3>{}</figure>",
             escape(lines[0].group.name()),
             bars(&all, Wide::Page, label)
         );
@@ -263,5 +263,63 @@ impl Entrant {
             end_to_end::Kind::Floor => "floor",
             end_to_end::Kind::Peer => "peer",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{
+        super::super::{Effort, packets::cases::Point},
+        *,
+    };
+
+    /// A report with two cases in a chart.
+    fn report() -> Report {
+        let effort = Effort { loads: 1, rounds: 1, changes: 1, floods: 1, chunk: Duration::ZERO };
+        let spread = |median| Spread { median, least: median, most: median };
+        let line = |name: &str, net, x| packets::Line {
+            name: name.to_owned(),
+            group: Group::Rules,
+            many: false,
+            summary: Summary { net: spread(net), ratio: spread(1.5) },
+            goal: None,
+            points: vec![Point { chart: Chart::Rules, series: "series", x }],
+        };
+        let lines = vec![line("few <rules>", 19.0, 10), line("many rules", 21.0, 1000)];
+        Report { packets: Some(Packets { lines, empty: 9.0 }), ..Report::new(effort) }
+    }
+
+    #[test]
+    fn the_page_loads_nothing_and_runs_nothing() {
+        let page = page(&report());
+        for outside in ["http:", "https:", "//", "src=", "href=", "url(", "@import", "<script", "<link"] {
+            assert!(!page.contains(outside), "{outside} in {page}");
+        }
+        assert!(page.contains("prefers-color-scheme: dark"));
+    }
+
+    #[test]
+    fn the_page_has_every_case_in_bars_and_in_curves() {
+        let page = page(&report());
+        assert!(page.contains("few &lt;rules&gt;</text>") && page.contains("many rules</text>"), "{page}");
+        assert!(page.contains("series <small>19.0 \u{2192} 21.0 ns</small>"), "{page}");
+    }
+
+    #[test]
+    fn every_element_is_closed() {
+        let page = page(&report());
+        let mut open = Vec::new();
+        for part in page.split('<').skip(1) {
+            let (tag, _) = part.split_once('>').unwrap();
+            let name = tag.split([' ', '/']).find(|word| !word.is_empty()).unwrap();
+            if tag.starts_with('/') {
+                assert_eq!(open.pop(), Some(name), "{page}");
+            } else if !tag.ends_with('/') && !matches!(name, "!doctype" | "meta" | "br") {
+                open.push(name);
+            }
+        }
+        assert!(open.is_empty(), "{open:?}");
     }
 }
