@@ -27,18 +27,15 @@ const CROWD: &str = "10.0.0.0/19";
 pub(super) struct InPlace(Who);
 
 impl Who {
-    /// The program without which he can't be there, if it is none of those that the bench needs anyway.
-    pub(super) const fn program(self) -> Option<&'static str> {
-        match self {
-            Self::Hashlimit => Some("iptables"),
-            Self::XdpFilter => Some("xdp-filter"),
-            _ => None,
-        }
-    }
-
-    /// Whether he can be there.
-    pub(super) fn is_there(self) -> bool {
-        self.program().is_none_or(|program| find(program).is_some())
+    /// Whether he can be there; if not, the error says why.
+    pub(super) fn is_there(self) -> Result<(), String> {
+        let program = match self {
+            Self::Hashlimit => "iptables",
+            Self::XdpFilter => "xdp-filter",
+            _ => return Ok(()),
+        };
+        let missing = || format!("there is no {program}, which --with-peers installs");
+        find(program).map(drop).ok_or_else(missing)
     }
 
     /// Puts him in place.
@@ -78,6 +75,14 @@ impl Who {
             }
         }
         Ok(InPlace(self))
+    }
+}
+
+impl Who {
+    /// Takes away what there is of somebody who could not be put in place; where there is nothing, that is no error.
+    pub(super) fn remove_rest(self, network: &Network) {
+        let _ = InPlace(self).remove(network);
+        let _ = aggregate(network, false);
     }
 }
 

@@ -5,7 +5,7 @@
 mod contestants;
 mod races;
 
-use std::{collections::BTreeSet, fmt, fs, time::Duration};
+use std::{fmt, fs, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::mount::{MountFlags, mount};
@@ -68,8 +68,8 @@ pub(super) struct Entrant {
     pub(super) name: &'static str,
     /// What that is.
     pub(super) kind: Kind,
-    /// What it came to, or the program that is missing.
-    pub(super) outcome: Result<Outcome, &'static str>,
+    /// What it came to, or why he was not there.
+    pub(super) outcome: Result<Outcome, String>,
 }
 
 /// What it came to in all rounds.
@@ -125,24 +125,41 @@ pub(super) fn measure(
         let crowd = Crowd { sources: race.sources, heavy: 0, gap: Duration::ZERO };
         let mut instruments = Instruments::load(objects, Some(crowd))?;
         instruments.pass_on_client(network)?;
-        let there: Vec<_> = race.all.iter().copied().filter(|who| who.is_there()).collect();
-        let mut costs = vec![Vec::new(); there.len()];
+        let mut all: Vec<_> =
+            race.all.iter().map(|who| (*who, who.is_there().map(|()| Vec::new()))).collect();
         for number in 1..=rounds {
-            for (who, costs) in there.iter().zip(&mut costs) {
+            for (who, costs) in &mut all {
+                let Ok(so_far) = costs else { continue };
                 let name = who.name(race.task);
                 progress.show(&format!("{}, round {number} of {rounds}: {name}", race.name));
                 let cost = face(*who, &race, network, &mut instruments);
-                costs.push(cost.with_context(|| format!("{}: {name}", race.name))?);
+                match cost.with_context(|| format!("{}: {name}", race.name))? {
+                    Ok(cost) => so_far.push(cost),
+                    Err(reason) => *costs = Err(reason),
+                }
             }
         }
-        lines.push(Line::new(&race, &there, &costs));
+        lines.push(Line::new(&race, &all));
     }
     Ok(lines)
 }
 
-/// Puts somebody in place, floods him, and takes him away.
-fn face(who: Who, race: &Race, network: &Network, instruments: &mut Instruments) -> Result<Cost> {
-    let in_place = who.put(race, network, instruments)?;
+/// Puts somebody in place, floods him, and takes him away. The inner error says why a peer can't be there.
+fn face(
+    who: Who,
+    race: &Race,
+    network: &Network,
+    instruments: &mut Instruments,
+) -> Result<Result<Cost, String>> {
+    let in_place = match who.put(race, network, instruments) {
+        Ok(in_place) => in_place,
+        // This kernel may lack what he needs.
+        Err(error) if who.kind() == Kind::Peer => {
+            who.remove_rest(network);
+            return Ok(Err(format!("{error:#}").lines().next().unwrap_or_default().to_owned()));
+        }
+        Err(error) => return Err(error),
+    };
     let source = instruments.prepare(network, Flood::Ipv4)?;
     let flood = |requests| round(instruments, network, &source, requests, race.cores);
     // Each source is known from then on, and has had what it may have at once.
@@ -162,7 +179,7 @@ fn face(who: Who, race: &Race, network: &Network, instruments: &mut Instruments)
         "of the requests {:.1} % were answered; `cargo xtask test` may tell what is wrong with it",
         cost.answered * 100.0
     );
-    Ok(cost)
+    Ok(Ok(cost))
 }
 
 /// One round without many drops by veth.
@@ -192,30 +209,23 @@ fn round(
 }
 
 impl Line {
-    /// `costs` are those of who is there, the first of whom is ours, round by round.
-    fn new(race: &Race, there: &[Who], costs: &[Vec<Cost>]) -> Self {
-        let entrant = |who: &Who| {
-            let outcome = match there.iter().position(|other| other == who) {
-                None => Err(who.program().unwrap_or_default()),
-                Some(at) => {
-                    let pairs = costs[at].iter().zip(&costs[0]);
-                    Ok(Outcome {
-                        each: Spread::of(costs[at].iter().map(|cost| cost.each)),
-                        ratio: Spread::of(pairs.map(|(cost, ours)| cost.each / ours.each)),
-                        answered: costs[at].iter().map(|cost| cost.answered).fold(0.0, f64::max),
-                        goal: race.goal.filter(|(whom, _)| whom == who).map(|(_, times)| times),
-                        tolerance: if race.sources > 1 { tolerance(true) } else { TOLERANCE },
-                    })
-                }
-            };
-            Entrant { name: who.name(race.task), kind: who.kind(), outcome }
+    /// `all` are those who faced it, the first of whom is ours, with their costs round by round.
+    fn new(race: &Race, all: &[(Who, Result<Vec<Cost>, String>)]) -> Self {
+        let ours = all.first().and_then(|(_, costs)| costs.as_ref().ok()).map_or(&[][..], Vec::as_slice);
+        let outcome = |who: Who, costs: &Vec<Cost>| Outcome {
+            each: Spread::of(costs.iter().map(|cost| cost.each)),
+            ratio: Spread::of(costs.iter().zip(ours).map(|(cost, ours)| cost.each / ours.each)),
+            answered: costs.iter().map(|cost| cost.answered).fold(0.0, f64::max),
+            goal: race.goal.filter(|(whom, _)| *whom == who).map(|(_, times)| times),
+            tolerance: if race.sources > 1 { tolerance(true) } else { TOLERANCE },
         };
-        Self {
-            name: race.name.clone(),
-            cores: race.cores,
-            many: race.sources > 1,
-            entrants: race.all.iter().map(entrant).collect(),
-        }
+        let entrants = all.iter().map(|(who, costs)| Entrant {
+            name: who.name(race.task),
+            kind: who.kind(),
+            outcome: costs.as_ref().map(|costs| outcome(*who, costs)).map_err(Clone::clone),
+        });
+        let entrants = entrants.collect();
+        Self { name: race.name.clone(), cores: race.cores, many: race.sources > 1, entrants }
     }
 
     /// As JSON.
@@ -229,7 +239,7 @@ impl Line {
                 "steady": outcome.is_steady(),
                 "goal": outcome.goal.map(|times| json!({ "ratio": times, "met": outcome.is_met() })),
             }),
-            Err(program) => json!({ "name": name, "missing": program }),
+            Err(reason) => json!({ "name": name, "not_measured": reason }),
         });
         json!({ "flood": self.name, "cores": self.cores, "entrants": entrants.collect::<Vec<_>>() })
     }
@@ -249,14 +259,6 @@ impl Outcome {
 
 /// The lines as a table.
 pub(super) struct Listing<'a>(pub(super) &'a [Line]);
-
-impl Listing<'_> {
-    /// Programs that are missing.
-    fn missing(&self) -> BTreeSet<&'static str> {
-        let entrants = self.0.iter().flat_map(|line| &line.entrants);
-        entrants.filter_map(|entrant| entrant.outcome.as_ref().err().copied()).collect()
-    }
-}
 
 impl fmt::Display for Listing<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -315,11 +317,6 @@ impl fmt::Display for Listing<'_> {
                 tolerance(true) * 100.0
             )?;
         }
-        let missing = self.missing();
-        if !missing.is_empty() {
-            let missing = missing.into_iter().collect::<Vec<_>>().join(", ");
-            writeln!(f, "Not here: {missing}; `cargo xtask bench --with-peers` installs them from Debian.")?;
-        }
         Ok(())
     }
 }
@@ -329,13 +326,14 @@ mod tests {
     use super::*;
 
     fn line(nftables: f64) -> Line {
-        let all = vec![Who::Native, Who::Nftables, Who::Hashlimit];
         let goal = Some((Who::Nftables, 4.0));
-        let race = Race { name: "flood".to_owned(), task: Task::Over, sources: 1, cores: 1, all, goal };
+        let race =
+            Race { name: "flood".to_owned(), task: Task::Over, sources: 1, cores: 1, all: Vec::new(), goal };
         let cost = |each, answered| Cost { each, answered };
         let ours = vec![cost(100.0, 0.5), cost(100.0, 0.25), cost(100.0, 0.25)];
         let theirs = vec![cost(nftables, 0.0), cost(nftables, 0.0), cost(100.0, 0.0)];
-        Line::new(&race, &[Who::Native, Who::Nftables], &[ours, theirs])
+        let missing = (Who::Hashlimit, Err("there is no iptables".to_owned()));
+        Line::new(&race, &[(Who::Native, Ok(ours)), (Who::Nftables, Ok(theirs)), missing])
     }
 
     #[test]
@@ -357,6 +355,5 @@ mod tests {
     fn who_is_missing_is_said_to_be() {
         let text = Listing(&[line(400.0)]).to_string();
         assert!(text.contains("iptables hashlimit     not measured: there is no iptables"), "{text}");
-        assert!(text.contains("Not here: iptables;"), "{text}");
     }
 }

@@ -105,7 +105,7 @@ fn floods(lines: &[end_to_end::Line]) -> String {
                     ratio.most,
                     answered * 100.0
                 ),
-                Err(program) => writeln!(text, "| {} | no {program} | | | | |", entrant.name),
+                Err(reason) => writeln!(text, "| {} | {reason} | | | | |", entrant.name),
             };
         }
     }

@@ -120,8 +120,9 @@ fn floods(lines: &[end_to_end::Line]) -> String {
             bars(&of_all, Wide::Half, label)
         );
         for entrant in &line.entrants {
-            if let Err(program) = entrant.outcome {
-                let _ = write!(html, "<small>{}: not measured, there is no {program}.</small>", entrant.name);
+            if let Err(reason) = &entrant.outcome {
+                let _ =
+                    write!(html, "<small>{} was not measured: {}.</small> ", entrant.name, escape(reason));
             }
         }
         html += "</figure>\n";
