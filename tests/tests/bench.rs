@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: a measure that holds, errors that help, and nothing that is left behind.
 
 use std::{
+    collections::BTreeSet,
     process::{Command, Output, Stdio},
     sync::{Mutex, PoisonError},
     thread::sleep,
@@ -11,7 +12,7 @@ use icmp_tests::icmpctl::xtask;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// A bench is told by its programs in the kernel.
+/// One that is interrupted is told by its programs in the kernel.
 static ONE_BENCH: Mutex<()> = Mutex::new(());
 
 /// The longest that anything may take here.
@@ -28,11 +29,12 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Whether the program is loaded by which those are called that are timed.
-fn is_measuring() -> bool {
+/// Numbers of the programs by which those are called that are timed, of every bench there is.
+fn entries() -> BTreeSet<u64> {
     let output = Command::new("bpftool").args(["--json", "prog", "list"]).output().unwrap();
     let programs: Value = serde_json::from_slice(&output.stdout).unwrap();
-    programs.as_array().unwrap().iter().any(|program| program["name"] == "enter")
+    let entries = programs.as_array().unwrap().iter().filter(|program| program["name"] == "enter");
+    entries.map(|program| program["id"].as_u64().unwrap()).collect()
 }
 
 fn wait_until(holds: impl Fn() -> bool) {
@@ -70,10 +72,11 @@ fn a_text_that_no_case_has_is_an_error() {
 #[ignore = "needs root and BPF"]
 fn an_interrupted_bench_leaves_nothing() {
     let _one = ONE_BENCH.lock().unwrap_or_else(PoisonError::into_inner);
-    wait_until(|| !is_measuring());
+    let before = entries();
     let mut child = bench(&["--only", "TCP"]).spawn().unwrap();
-    wait_until(is_measuring);
+    wait_until(|| entries().difference(&before).next().is_some());
+    let entries_then = entries();
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert!(!child.wait().unwrap().success());
-    wait_until(|| !is_measuring());
+    wait_until(|| entries().intersection(&entries_then).all(|entry| before.contains(entry)));
 }

@@ -34,7 +34,7 @@ pub(super) struct Machine {
     pub(super) processor: String,
     /// How many of them can be used.
     pub(super) processors: usize,
-    /// The kernel's release.
+    /// The kernel's release, as far as figures depend on it: its first two numbers.
     pub(super) kernel: String,
 }
 
@@ -43,7 +43,8 @@ impl Machine {
     pub(super) fn here() -> Self {
         let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = processor(&text).unwrap_or_else(|| "a processor without a name".to_owned());
-        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        let kernel = release.split('.').take(2).collect::<Vec<_>>().join(".");
         Self { processor, processors: available_parallelism().map_or(1, usize::from), kernel }
     }
 
