@@ -135,7 +135,7 @@ fn check(bench: &Bench, only: &Only) -> Result<()> {
 
 impl Bench {
     fn effort(&self) -> Effort {
-        let (loads, rounds, changes, floods) = if self.quick { (5, 5, 2, 2) } else { (9, 21, 7, 7) };
+        let (loads, rounds, changes, floods) = if self.quick { (5, 5, 2, 2) } else { (7, 15, 5, 5) };
         Effort { loads, rounds, changes, floods, chunk: Duration::from_millis(2) }
     }
 }

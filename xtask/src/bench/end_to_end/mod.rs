@@ -273,12 +273,8 @@ impl fmt::Display for Listing<'_> {
             for Entrant { name, outcome, .. } in &line.entrants {
                 let outcome = match outcome {
                     Ok(outcome) => outcome,
-                    Err(program) => {
-                        writeln!(
-                            f,
-                            "  {name:<width$} not measured: there is no {program}",
-                            width = width - 2
-                        )?;
+                    Err(reason) => {
+                        writeln!(f, "  {name:<width$} not measured: {reason}", width = width - 2)?;
                         continue;
                     }
                 };
