@@ -63,7 +63,8 @@ pub(super) struct Baseline {
 /// What is worse than it was, and by how much.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Worse {
-    name: String,
+    /// The ratio.
+    pub(super) name: String,
     was: f64,
     is: f64,
     tolerance: f64,
