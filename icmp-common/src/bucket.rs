@@ -88,6 +88,8 @@ pub enum Taken {
 pub struct Lasting {
     /// Ticks.
     pub ticks: u64,
+    /// It begins now.
+    pub begins: bool,
     /// A bucket that was not full has given way to the cell that remembers it.
     pub evicting: bool,
 }
@@ -123,8 +125,12 @@ pub fn lasts<L: Line>(line: &L, tag: u32, pause: u64, longest: u64, now: u64) ->
     let since = if goes_on { cell & PACE_MASK } else { pace };
     let end = now.wrapping_add(pause + PACE) & TIME_MASK & !(PACE - 1);
     // Whoever loses a race leaves it to others to remember.
-    let is_new = line.exchange(place, cell, tag | end | since) && !is_same;
-    Lasting { ticks: (pace.wrapping_sub(since) & PACE_MASK) << PACE_BITS, evicting: is_new && before != 0 }
+    let is_ours = line.exchange(place, cell, tag | end | since);
+    Lasting {
+        ticks: (pace.wrapping_sub(since) & PACE_MASK) << PACE_BITS,
+        begins: is_ours && !goes_on,
+        evicting: is_ours && !is_same && before != 0,
+    }
 }
 
 /// Takes tokens out of the bucket with this tag (18 bits, not 0), if it has them. `longest` is the longest span of all buckets in the

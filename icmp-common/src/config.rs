@@ -3,6 +3,7 @@
 use crate::{
     ABI_VERSION, Plain,
     bans::{BanLengths, MAX_BAN_LENGTHS},
+    events::{CHANNELS, Channel},
     wire::ethernet::MacParts,
 };
 
@@ -62,8 +63,17 @@ pub struct Config {
     pub probe: u8,
     /// What answers to these say of the interface: [`crate::wire::icmp::ACTIVE`] and the like.
     pub interface_state: u8,
-    /// Zeros.
-    pub reserved: [u8; 2],
+    /// 1: rules log.
+    pub logs: u8,
+    /// 1: answers are counted by served prefix.
+    pub counts_served: u8,
+    /// The bytes at which the slots of served prefixes begin, by the number of the [`crate::Family`] and then by destination class: 4
+    /// bytes each.
+    pub served: [u32; 2],
+    /// The byte at which the rows of [`crate::events::Log`] begin, by slot.
+    pub log: u32,
+    /// Zero.
+    pub reserved: u32,
     /// The interface's name, and zeros behind it, in memory order.
     pub interface_name: [u64; 2],
     /// Which classes stand for what besides, by the number of the [`crate::Family`].
@@ -72,6 +82,8 @@ pub struct Config {
     pub ban_lengths: [BanLengths; MAX_BAN_LENGTHS],
     /// What the access list needs, by the number of the [`crate::Family`].
     pub acl: [AclConfig; 2],
+    /// What is captured.
+    pub channels: [Channel; CHANNELS],
 }
 
 /// Classes of one family that stand for more than what rules tell apart. They have the highest numbers; where nothing asks
@@ -143,7 +155,7 @@ pub struct AclConfig {
 // SAFETY: integers and arrays of integers alone; the assertion below leaves no room for padding.
 unsafe impl Plain for Config {}
 
-const _: () = assert!(size_of::<Config>() == 328);
+const _: () = assert!(size_of::<Config>() == 776);
 
 impl AclConfig {
     /// No rules.
@@ -208,10 +220,15 @@ impl Config {
         interface_index: 0,
         probe: 0,
         interface_state: 0,
-        reserved: [0; 2],
+        logs: 0,
+        counts_served: 0,
+        served: [0; 2],
+        log: 0,
+        reserved: 0,
         interface_name: [0; 2],
         ranks: [Ranks::NONE; 2],
         ban_lengths: [BanLengths::NONE; MAX_BAN_LENGTHS],
         acl: [AclConfig::NONE; 2],
+        channels: [Channel::OFF; CHANNELS],
     };
 }

@@ -13,14 +13,16 @@ pub mod checksum;
 pub mod config;
 pub mod counters;
 pub mod dynamic;
+pub mod events;
 pub mod limits;
+pub mod messages;
 pub mod reason;
 pub mod tables;
 pub mod wire;
 
 /// The version of every layout in this crate. It stands in the path of the pins, so that one version's program
 /// never opens another version's maps.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// The two IP families, in the order in which tables and counters hold them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

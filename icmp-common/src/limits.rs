@@ -92,8 +92,6 @@ impl Penalty {
     pub const MOST: u32 = 7 * 86_400;
     /// Most seconds after which: an hour.
     pub const MOST_AFTER: u32 = 3_600;
-    /// Ticks without a packet over the rate after which nobody is over it any longer: five seconds.
-    const PAUSE: u64 = 5 * SECOND;
     const BITS: u32 = 20;
 
     /// As a number.
@@ -121,10 +119,12 @@ impl Penalty {
     #[must_use]
     pub const fn pause(self) -> u64 {
         let after = self.after_ticks();
-        if after < Self::PAUSE { after } else { Self::PAUSE }
+        if after < PAUSE { after } else { PAUSE }
     }
 }
 
+/// Ticks without a packet over a rate after which nobody is over it any longer: five seconds.
+pub const PAUSE: u64 = 5 * SECOND;
 /// Ticks of a second.
 const SECOND: u64 = 1_000_000_000 / TICK;
 const _: () =
@@ -141,6 +141,8 @@ impl Rate {
     pub const PASS: u16 = 1 << 3;
     /// Now half, now one and a half of the cost is taken, so that nobody learns from it how many others have asked.
     pub const RANDOM: u16 = 1 << 4;
+    /// That somebody is over it is told.
+    pub const LOG: u16 = 1 << 5;
 
     /// Ticks that bring a packet of this length.
     #[inline(always)]

@@ -31,7 +31,7 @@
 //! What is found is a [`Decision`]: it can be compared with others, for which rule comes first, and holds an [`Outcome`], or the
 //! number of an [`Entry`], because the rule depends on more than addresses and kind.
 
-use crate::Plain;
+use crate::{Plain, counters::RULE_SLOTS};
 
 /// What a destination address is to the responder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +54,8 @@ pub struct DestinationCell(pub u32);
 impl DestinationCell {
     /// Most classes of destinations: tables have 16 bits for a value.
     pub const CLASSES: u32 = 1 << 14;
+    /// Nothing is known of an address.
+    pub const NONE: Self = Self(0);
 
     /// The cell of a class.
     #[must_use]
@@ -308,7 +310,7 @@ const FIRST_RATE: u32 = Ruling::Limit as u32;
 /// Most rates: an [`Outcome`] has 15 bits for such a number.
 pub const MOST_RATES: u32 = (1 << 15) - FIRST_RATE;
 
-/// A ruling, and the slot of the rule that made it.
+/// A ruling, the slot of the rule that made it, and whether the rule logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Outcome(pub u32);
@@ -324,6 +326,19 @@ impl Outcome {
     #[must_use]
     pub const fn limit(rate: u32, slot: u32) -> Self {
         Self((FIRST_RATE + rate) << 16 | slot)
+    }
+
+    /// The same of a rule that logs.
+    #[must_use]
+    pub const fn logging(self) -> Self {
+        Self(self.0 | LOGS)
+    }
+
+    /// Whether the rule logs.
+    #[inline(always)]
+    #[must_use]
+    pub const fn logs(self) -> bool {
+        self.0 & LOGS != 0
     }
 
     /// The ruling.
@@ -344,9 +359,13 @@ impl Outcome {
     #[inline(always)]
     #[must_use]
     pub const fn slot(self) -> u32 {
-        self.0 & 0xffff
+        self.0 & (LOGS - 1)
     }
 }
+
+/// Set in an [`Outcome`] whose rule logs: the bit above those of slots.
+const LOGS: u32 = RULE_SLOTS as u32;
+const _: () = assert!(LOGS == 1 << 15);
 
 /// A rule that depends on more than addresses and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -433,6 +452,8 @@ unsafe impl Plain for Kinds {}
 unsafe impl Plain for Line {}
 // SAFETY: an integer.
 unsafe impl Plain for u32 {}
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
 
 const _: () = assert!(size_of::<Line6>() == 64 && size_of::<Range6>() == 24);
 const _: () = assert!(size_of::<Ranges4>() == CACHE_LINE && size_of::<Line>() == CACHE_LINE);

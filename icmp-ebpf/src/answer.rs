@@ -13,7 +13,7 @@
 use icmp_common::{
     checksum, config,
     reason::Reason,
-    tables::Destination,
+    tables::{Destination, DestinationCell},
     wire::{
         Packet,
         ethernet::{Ethernet, Mac, MacParts},
@@ -23,7 +23,12 @@ use icmp_common::{
     },
 };
 
-use crate::{Frame, MAX_SUM, NextHop, Route, State, classify::Classifiable, parse::UNTAGGED, unlikely};
+use crate::{
+    Frame, MAX_SUM, NextHop, Route, State,
+    classify::{Classifiable, asks_destination},
+    parse::UNTAGGED,
+    unlikely,
+};
 
 /// What differs between the families in answering an echo request.
 pub(crate) trait Answerable: Classifiable {
@@ -50,7 +55,7 @@ pub(crate) trait Answerable: Classifiable {
     fn turn_around(&mut self, ttl: u8);
 }
 
-/// Answers an echo request, or says why not. `destination` is what its destination is, if that has been looked up. `None`: it is
+/// Answers an echo request, or says why not. `cell` is what its destination is, if rules asked. `None`: it is
 /// a request of another type that may be answered.
 ///
 /// The packet is read again for each question instead of once: what is not held over a table look-up needs no
@@ -59,7 +64,7 @@ pub(crate) trait Answerable: Classifiable {
 pub(crate) fn answer<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
     state: &mut S,
-    destination: Option<Destination>,
+    mut cell: DestinationCell,
 ) -> Option<Reason> {
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Some(Reason::BadHeader) };
     if unlikely(!packet.icmp.is_plain(Ip::ECHO.request)) {
@@ -69,19 +74,22 @@ pub(crate) fn answer<const IP: usize, Ip: Answerable, F: Frame, S: State>(
         }
         return if Ip::is_query(icmp_type, state) { None } else { Some(Reason::OtherType) };
     }
-    if let Some(reason) = refusal::<Ip, F, S>(frame, state, IP, destination) {
+    let is_known = asks_destination::<Ip, S>(state);
+    if let Some(reason) = refusal::<Ip, F, S>(frame, state, IP, is_known, &mut cell) {
         return Some(reason);
     }
-    Some(echo::<IP, Ip, F, S>(frame, state))
+    Some(echo::<IP, Ip, F, S>(frame, state, cell.class() & (DestinationCell::CLASSES - 1)))
 }
 
-/// Why a request, of whatever type, is not answered, as far as its addresses and the IP header can tell.
+/// Why a request, of whatever type, is not answered, as far as its addresses and the IP header can tell. `cell` is what its destination
+/// is; if that is not known it becomes so.
 #[inline(always)]
 pub(crate) fn refusal<Ip: Answerable, F: Frame, S: State>(
     frame: &F,
     state: &S,
     ip: usize,
-    destination: Option<Destination>,
+    is_known: bool,
+    cell: &mut DestinationCell,
 ) -> Option<Reason> {
     if unlikely(state.setting(|config| &config.enabled) == 0) {
         return Some(Reason::AnswersOff);
@@ -91,7 +99,10 @@ pub(crate) fn refusal<Ip: Answerable, F: Frame, S: State>(
     }
     // With the ICMP header, as everywhere else on an answer's way: bounds that are asked alike are asked once.
     let Some(packet) = frame.read::<Packet<Ip>>(ip) else { return Some(Reason::BadHeader) };
-    match destination.unwrap_or_else(|| packet.ip.destination_cell(state).destination()) {
+    if !is_known {
+        *cell = packet.ip.destination_cell(state);
+    }
+    match cell.destination() {
         Destination::Served => {}
         Destination::NotServed | Destination::Own => return Some(Reason::NotServed),
         Destination::NotUnicast => return Some(Reason::NotUnicast),
@@ -108,7 +119,11 @@ pub(crate) fn refusal<Ip: Answerable, F: Frame, S: State>(
 
 /// Answers an echo request that nothing speaks against so far.
 #[inline(always)]
-fn echo<const IP: usize, Ip: Answerable, F: Frame, S: State>(frame: &mut F, state: &mut S) -> Reason {
+fn echo<const IP: usize, Ip: Answerable, F: Frame, S: State>(
+    frame: &mut F,
+    state: &mut S,
+    class: u32,
+) -> Reason {
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Reason::BadHeader };
     let checksum = packet.icmp.reply_checksum(Ip::ECHO);
     // Without a pseudo-header a result of 0 is ambiguous (see `checksum::update`); then the message has to be
@@ -116,15 +131,15 @@ fn echo<const IP: usize, Ip: Answerable, F: Frame, S: State>(frame: &mut F, stat
     let ambiguous = !Ip::PSEUDO_HEADER && unlikely(checksum == 0);
     let look = verifies(state) || ambiguous;
     if unlikely(by_fib(state)) {
-        return reply_by_fib::<IP, Ip, F, S>(frame, state, checksum, look);
+        return reply_by_fib::<IP, Ip, F, S>(frame, state, class, checksum, look);
     }
     if look {
         return match look_at_message::<IP, Ip, F, S>(frame, state, checksum) {
-            Ok(checksum) => rewrite::<IP, Ip, F, S>(frame, state, checksum, None),
+            Ok(checksum) => rewrite::<IP, Ip, F, S>(frame, state, class, checksum, None),
             Err(reason) => reason,
         };
     }
-    rewrite::<IP, Ip, F, S>(frame, state, checksum, None)
+    rewrite::<IP, Ip, F, S>(frame, state, class, checksum, None)
 }
 
 /// Verifies the request's checksum, and settles what the reply's is.
@@ -219,6 +234,7 @@ pub(crate) fn turn_around<Ip: Answerable, F: Frame, S: State>(
 fn reply_by_fib<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
     state: &mut S,
+    class: u32,
     mut checksum: u16,
     look: bool,
 ) -> Reason {
@@ -229,19 +245,23 @@ fn reply_by_fib<const IP: usize, Ip: Answerable, F: Frame, S: State>(
         }
     }
     match way_back::<Ip, F, S>(frame, state, IP) {
-        Some(next_hop) => rewrite::<IP, Ip, F, S>(frame, state, checksum, Some(next_hop)),
+        Some(next_hop) => rewrite::<IP, Ip, F, S>(frame, state, class, checksum, Some(next_hop)),
         None => Reason::NoNextHop,
     }
 }
 
-/// Rewrites the request. Without a next hop its MAC addresses are exchanged.
+/// Counts the request for the prefix that it is served by, and rewrites it. Without a next hop its MAC addresses are exchanged.
 #[inline(always)]
 fn rewrite<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
-    state: &S,
+    state: &mut S,
+    class: u32,
     checksum: u16,
     next_hop: Option<NextHop>,
 ) -> Reason {
+    if state.setting(|config| &config.counts_served) != 0 {
+        count_served::<IP, Ip, F, S>(frame, state, class);
+    }
     let Some(packet) = frame.write::<Packet<Ip>>(IP) else { return Reason::BadHeader };
     packet.ip.turn_around(state.setting(|config| &config.ttl));
     packet.icmp.set_type(Ip::ECHO.reply, checksum);
@@ -254,6 +274,16 @@ fn rewrite<const IP: usize, Ip: Answerable, F: Frame, S: State>(
         }
     }
     Reason::Echo
+}
+
+/// Counts a request for the prefix that its destination is served by.
+#[inline(always)]
+fn count_served<const IP: usize, Ip: Answerable, F: Frame, S: State>(frame: &F, state: &mut S, class: u32) {
+    let place = state.setting(|config| &config.served[Ip::FAMILY as usize]) + class * size_of::<u32>() as u32;
+    let Some(slot) = state.table::<u32>(place).copied() else { return };
+    let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return };
+    let length = packet.ip.packet_length() as u32;
+    state.count_rule(slot, length);
 }
 
 /// A packet whose IP header is impossible: it is ours to drop only if it was sent to us.

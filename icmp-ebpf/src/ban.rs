@@ -48,10 +48,10 @@ pub(crate) fn is_over<S: State>(state: &mut S, rate: u32, family: Family, addres
     let seed = rate.seed;
     let source = source(family, address, &lengths(rate));
     let place = Place::new(source.address, !seed, secret(state));
-    let Lasting { ticks, evicting } = state.lasts(place, penalty.pause());
+    let Lasting { ticks, evicting, .. } = state.lasts(place, penalty.pause());
     if evicting {
         let slot = state.setting(|config| &config.evicted_slot);
-        state.count_rule(slot);
+        state.count_rule(slot, 0);
     }
     if ticks < penalty.after_ticks() || is_ours(state, family, address) { 0 } else { ticks }
 }

@@ -25,6 +25,7 @@ use icmp_common::{
 use crate::{
     Frame, Side, State, ban, hidden,
     parse::{Message, UNTAGGED},
+    tell::{logs, note, note_rule},
     unlikely,
 };
 
@@ -57,10 +58,10 @@ const fn side_of(rate: &Rate) -> Side {
     if rate.is(Rate::DESTINATION) { Side::Destination } else { Side::Source }
 }
 
-/// What the rules say about a packet, and what its destination is, if they had to look.
+/// What the rules say about a packet, and what its destination is, if they had to look ([`asks_destination`]).
 pub(crate) struct Classified {
     pub(crate) outcome: Outcome,
-    pub(crate) destination: Option<Destination>,
+    pub(crate) destination: DestinationCell,
 }
 
 /// Finds the rule that decides about a packet whose IP header begins at `at`, and counts the packet for it. `RARE`: addresses are looked
@@ -73,7 +74,7 @@ pub(crate) fn classify<const RARE: bool, Ip: Classifiable, F: Frame, S: State>(
     message: Message,
 ) -> Classified {
     if acl::<Ip, _, _>(state, |acl| &acl.rules) == 0 {
-        return Classified { outcome: Outcome::new(Ruling::Permit, 0), destination: None };
+        return Classified { outcome: Outcome::new(Ruling::Permit, 0), destination: DestinationCell::NONE };
     }
     let Found { mut decisions, destination } = look_up::<RARE, Ip, F, S>(frame, state, at, message);
     let conditional = decisions.iter().any(|decision| decision.entry().is_some());
@@ -87,8 +88,22 @@ pub(crate) fn classify<const RARE: bool, Ip: Classifiable, F: Frame, S: State>(
     let [by_source, by_destination, by_pair] = decisions;
     let first = by_source.min(by_destination).min(by_pair);
     let outcome = first.outcome();
-    state.count_rule(outcome.slot());
+    let length = frame.read::<Ip>(at).map_or(0, |ip| ip.packet_length() as u32);
+    state.count_rule(outcome.slot(), length);
+    note_rule(state, outcome.slot());
+    if logs(state) && outcome.logs() {
+        note(frame, state, outcome.slot());
+    }
     Classified { outcome, destination }
+}
+
+/// Whether rules depend on the destination. A setting, of which the kernel's verifier knows what it is: of a mark in what was found it
+/// would not.
+#[inline(always)]
+pub(crate) fn asks_destination<Ip: Classifiable, S: State>(state: &S) -> bool {
+    acl::<Ip, _, _>(state, |acl| &acl.rules) != 0
+        && (acl::<Ip, _, _>(state, |acl| &acl.destinations) != 0
+            || acl::<Ip, _, _>(state, |acl| &acl.blocks) != 0)
 }
 
 /// A setting of the family's access list.
@@ -102,7 +117,7 @@ struct Found {
     /// Decisions of the first rule among those that name no destination, a destination alone, and both.
     decisions: [Decision; 3],
     /// What its destination is, if that had to be looked up.
-    destination: Option<Destination>,
+    destination: DestinationCell,
 }
 
 /// Looks up the decisions for the packet's source, destination and kind. The packet is read again for each, as in step
@@ -132,7 +147,8 @@ fn look_up<const RARE: bool, Ip: Classifiable, F: Frame, S: State>(
     let by_source = decision(state, number);
     let alone = acl::<Ip, _, _>(state, |acl| &acl.destinations) != 0;
     let blocks = acl::<Ip, _, _>(state, |acl| &acl.blocks);
-    let mut found = Found { decisions: [by_source, Decision::NONE, Decision::NONE], destination: None };
+    let mut found =
+        Found { decisions: [by_source, Decision::NONE, Decision::NONE], destination: DestinationCell::NONE };
     if !alone && blocks == 0 {
         return found;
     }
@@ -141,7 +157,7 @@ fn look_up<const RARE: bool, Ip: Classifiable, F: Frame, S: State>(
         true => state.destination(Ip::FAMILY, ip.address(Side::Destination)),
         false => ip.destination_cell(state),
     };
-    found.destination = Some(cell.destination());
+    found.destination = cell;
     let class = cell.class();
     if alone {
         let number = acl::<Ip, _, _>(state, |acl| &acl.by_destination) + (class << kind_bits) + kind;

@@ -21,6 +21,7 @@ mod parse;
 mod probe;
 mod reject;
 mod state;
+mod tell;
 mod timestamp;
 mod traceroute;
 
@@ -31,19 +32,21 @@ pub use state::{NextHop, Route, Side, State};
 
 use icmp_common::{
     Family,
+    counters::Slot,
     tables::Ruling,
     wire::{Packet, icmp::TIMESTAMP, ipv4::Ipv4, ipv6::Ipv6},
 };
 
 use answer::{Answerable, answer, discard};
 use classify::classify;
-use count::count;
+use count::{count, exit};
 use error::{Sent, error};
 use parse::{
     DOUBLE_TAGGED, Message, Parsed, TAGGED, UNTAGGED, parse, parse_unusual_ipv4, parse_unusual_ipv6, tags,
 };
 use probe::probe;
 use reject::reject;
+use tell::arrive;
 use timestamp::timestamp;
 use traceroute::traceroute;
 
@@ -151,17 +154,22 @@ fn rare<F: Frame, S: State>(frame: &mut F, state: &mut S, end: End) -> Verdict {
         _ => DOUBLE_TAGGED,
     };
     let family = if end.is(End::IPV6) { Family::Ipv6 } else { Family::Ipv4 };
+    let mut message = head(frame, ip, family);
     if end.is(End::QUERY) {
         let reason = query(frame, state, ip, family);
-        return count(state, family, reason);
+        return count(state, family, reason, Some(message));
     }
     let is_probe = end.is(End::TRACEROUTE);
     let code = if is_probe {
-        traceroute(frame, state, ip, family)
+        let code = traceroute(frame, state, ip, family);
+        if code.is_some() {
+            arrive(state, family);
+        }
+        code
     } else {
         let mut ruling = end;
         if end.is(End::UNUSUAL) {
-            ruling = unusual(frame, state, ip, family);
+            (ruling, message) = unusual(frame, state, forgotten(ip), family);
             if !ruling.is(End::REJECTED) {
                 return ruling.verdict();
             }
@@ -182,7 +190,17 @@ fn rare<F: Frame, S: State>(frame: &mut F, state: &mut S, end: End) -> Verdict {
         (false, Sent::OverLimit) => Reason::RejectOverLimit,
         (false, Sent::No | Sent::Lost) => Reason::RejectedSilently,
     };
-    count(state, family, reason)
+    count(state, family, reason, (!is_probe).then_some(message))
+}
+
+/// Type and code of a message that stands directly behind the IP header.
+#[inline(always)]
+fn head<F: Frame>(frame: &F, ip: usize, family: Family) -> Message {
+    let message = match family {
+        Family::Ipv4 => frame.read::<Packet<Ipv4>>(ip).map(|packet| packet.icmp.message()),
+        Family::Ipv6 => frame.read::<Packet<Ipv6>>(ip).map(|packet| packet.icmp.message()),
+    };
+    message.map_or(Message::FRAGMENT, Message::new)
 }
 
 /// The way of a packet whose network layer begins at `IP`.
@@ -199,13 +217,13 @@ fn way<const IP: usize, F: Frame, S: State>(frame: &mut F, state: &mut S, ether_
         Parsed::Traceroute4 => return End::rare(End::TRACEROUTE, Family::Ipv4),
         Parsed::Traceroute6 => return End::rare(End::TRACEROUTE, Family::Ipv6),
     };
-    // count: every ICMP packet leaves here, once, with one verdict and one reason; what is rare, in `rare`. Answers, which are
-    // most, get a copy of this step in which both are constants.
+    // count, tell: every ICMP packet leaves here, once, with one verdict and one reason; what is rare, in `rare`. Answers, which are
+    // most, get a copy of these steps in which both are constants, and of which the type need not be looked at.
     End::at(match (family, outcome) {
         (_, Err(end)) => return end,
-        (Family::Ipv4, Ok(Reason::Echo)) => count(state, Family::Ipv4, Reason::Echo),
-        (Family::Ipv6, Ok(Reason::Echo)) => count(state, Family::Ipv6, Reason::Echo),
-        (family, Ok(reason)) => count(state, family, reason),
+        (Family::Ipv4, Ok(Reason::Echo)) => count(state, Family::Ipv4, Reason::Echo, None),
+        (Family::Ipv6, Ok(Reason::Echo)) => count(state, Family::Ipv6, Reason::Echo, None),
+        (family, Ok(reason)) => count(state, family, reason, Some(head(frame, IP, family))),
     })
 }
 
@@ -224,6 +242,7 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
     state: &mut S,
 ) -> Result<Reason, End> {
+    arrive(state, Ip::FAMILY);
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Ok(Reason::BadHeader) };
     let message = Message::new(packet.icmp.message());
     // classify: source, destination, type and code -> what the rules say.
@@ -256,34 +275,46 @@ fn query<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: Fa
 }
 
 /// What becomes of a packet that the stack is better at: it passes, unless the rules say otherwise. One that is broken and was
-/// sent to us is dropped before any rule is asked.
+/// sent to us is dropped before any rule is asked. With type and code of its message, as far as they are known.
 #[inline(always)]
-fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: Family) -> End {
+fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: Family) -> (End, Message) {
+    // Never so; said here, because it has been forgotten.
+    if ip > DOUBLE_TAGGED {
+        return (End::PASS, Message::FRAGMENT);
+    }
     let parsed = match family {
         Family::Ipv4 => parse_unusual_ipv4(frame, ip),
         Family::Ipv6 => parse_unusual_ipv6(frame, ip),
     };
+    let message = parsed.message;
     if !parsed.ours {
-        return End::PASS;
+        return (End::PASS, message);
     }
+    arrive(state, family);
     if parsed.reason == Reason::BadHeader {
         let reason = discard(frame, state);
-        return End::at(count(state, family, reason));
+        return (End::at(count(state, family, reason, Some(message))), message);
     }
+    let message = Message::from_number(forgotten(message.number() as usize) as u32);
+    let aside = Slot::from_number(forgotten(Slot::new(family, parsed.reason).number() as usize) as u32);
     let outcome = match family {
-        Family::Ipv4 => classify::<true, Ipv4, F, S>(frame, state, ip, parsed.message).outcome,
-        Family::Ipv6 => classify::<true, Ipv6, F, S>(frame, state, ip, parsed.message).outcome,
+        Family::Ipv4 => classify::<true, Ipv4, F, S>(frame, state, ip, message).outcome,
+        Family::Ipv6 => classify::<true, Ipv6, F, S>(frame, state, ip, message).outcome,
     };
     let reason = match outcome.ruling() {
-        Ruling::Permit => parsed.reason,
-        Ruling::Limit => match is_within(frame, state, ip, family, outcome.rate()) {
-            true => parsed.reason,
-            false => Reason::OverLimit,
-        },
-        Ruling::Deny => Reason::Denied,
-        ruling => return End::rejected(family, ruling),
+        Ruling::Permit => None,
+        Ruling::Limit if is_within(frame, state, ip, family, outcome.rate()) => None,
+        Ruling::Limit => Some(Reason::OverLimit),
+        Ruling::Deny => Some(Reason::Denied),
+        ruling => return (End::rejected(family, ruling), message),
     };
-    End::at(count(state, family, reason))
+    match reason {
+        Some(reason) => (End::at(count(state, family, reason, Some(message))), message),
+        None => {
+            exit(state, family, aside, Some(message));
+            (End::PASS, message)
+        }
+    }
 }
 
 /// The condition, of which the compiler learns that it rarely holds; see [`cold`].
@@ -305,6 +336,15 @@ fn cold() {
     unsafe {
         core::arch::asm!("{0} = 0", out(reg) _, options(nomem, nostack));
     }
+}
+
+/// The same number, of which the kernel's verifier no longer knows what it is: it would follow all that comes after once for each that it
+/// can be.
+#[inline(always)]
+fn forgotten(number: usize) -> usize {
+    #[cfg(target_arch = "bpf")]
+    let number = kernel::icmpctl_forget(number as u32) as usize;
+    number
 }
 
 /// The same number, of which the compiler no longer knows where it came from.

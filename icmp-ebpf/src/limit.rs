@@ -5,11 +5,15 @@
 //! own rate takes nothing from what he shares with others, if the rule asks for that first.
 
 use icmp_common::{
-    bucket::{Ask, Place, Taken},
-    limits::{MAX_RATES, Purse, Rate, most_of_random},
+    bucket::{Ask, Lasting, Place, Taken},
+    limits::{MAX_RATES, PAUSE, Purse, Rate, most_of_random},
 };
 
-use crate::{Frame, Side, State, ban, classify::Classifiable};
+use crate::{
+    Frame, Side, State, ban,
+    classify::Classifiable,
+    tell::{logs, note_over},
+};
 
 /// Whether a packet whose IP header begins at `at` is within a limit; `first` is the number of its first rate.
 #[inline(always)]
@@ -24,7 +28,10 @@ pub(crate) fn is_within<Ip: Classifiable, F: Frame, S: State>(
         let (Some(rate), Some(ip)) = (state.table::<Rate>(place), frame.read::<Ip>(at)) else { return true };
         let (key, flags, over_slot, bans) = (ip.limit_key(rate), rate.flags, rate.over_slot, rate.ban != 0);
         if !state.takes(place, key, ip.packet_length() as u32) {
-            state.count_rule(over_slot);
+            state.count_rule(over_slot, ip.packet_length() as u32);
+            if logs(state) && flags & Rate::LOG != 0 && state.begins(place, key) {
+                note_over(frame, state, over_slot);
+            }
             if ban::are_there(state)
                 && bans
                 && let Some(ip) = frame.read::<Ip>(at)
@@ -91,11 +98,26 @@ fn takes_at_once<S: State>(state: &mut S, rate: &Rate, place: Place, cost: u64) 
         Taken::Yes => true,
         Taken::Evicting => {
             let slot = state.setting(|config| &config.evicted_slot);
-            state.count_rule(slot);
+            state.count_rule(slot, 0);
             true
         }
         Taken::No => false,
     }
+}
+
+/// Whether somebody with this key begins to be over the rate that begins at a byte of the tables: he was not for some seconds. It is
+/// [`State::begins`] that is called.
+#[inline(always)]
+pub(crate) fn begins<S: State>(state: &mut S, rate: u32, key: [u64; 2]) -> bool {
+    let Some(seed) = state.table::<Rate>(rate).map(|rate| rate.seed) else { return false };
+    // Neither where the bucket is nor where it is remembered for bans.
+    let place = Place::new(key, seed.rotate_left(32), secret(state));
+    let Lasting { begins, evicting, .. } = state.lasts(place, PAUSE);
+    if evicting {
+        let slot = state.setting(|config| &config.evicted_slot);
+        state.count_rule(slot, 0);
+    }
+    begins
 }
 
 /// By which keys are hashed.

@@ -71,6 +71,18 @@ impl Message {
         Self(message.into())
     }
 
+    /// The message with this number.
+    #[inline(always)]
+    pub(crate) const fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// As a number.
+    #[inline(always)]
+    pub(crate) const fn number(self) -> u32 {
+        self.0
+    }
+
     /// Type and code, if they are known.
     #[inline(always)]
     pub(crate) fn known(self) -> Option<u16> {

@@ -26,8 +26,8 @@ pub(crate) fn probe<Ip: Answerable, F: Frame, S: State>(frame: &mut F, state: &m
     if !packet.icmp.is_plain(Ip::PROBE.request) {
         return Reason::OtherCode;
     }
-    let destination = state.destination(Ip::FAMILY, packet.ip.address(Side::Destination)).destination();
-    if let Some(reason) = refusal::<Ip, F, S>(frame, state, ip, Some(destination)) {
+    let mut cell = state.destination(Ip::FAMILY, packet.ip.address(Side::Destination));
+    if let Some(reason) = refusal::<Ip, F, S>(frame, state, ip, true, &mut cell) {
         return reason;
     }
     let Some(header) = frame.read::<Ip>(ip) else { return Reason::BadHeader };

@@ -7,15 +7,17 @@ use icmp_common::{
     config::Config,
     counters::Slot,
     dynamic::{Membership, Until},
+    events::Telling,
     limits::Purse,
     tables::{Decision, DestinationCell},
     wire::{ethernet::MacParts, ipv6::Halves},
 };
 
 use crate::{
-    ban,
+    Frame, ban,
     classify::{Facts, destination, sets_of, settle, source},
-    limit::takes,
+    limit::{begins, takes},
+    tell::describe,
 };
 
 /// Settings, tables, counters, buckets and the routing table, in the kernel or on the host.
@@ -119,10 +121,36 @@ pub trait State {
     /// Asks the routing table for the neighbour on this interface that a packet goes to, if it is known.
     fn next_hop(&mut self, route: &Route) -> Option<NextHop>;
 
-    /// Counts one packet.
-    fn count(&mut self, slot: Slot);
-    /// Counts one packet for the rule that decided about it.
-    fn count_rule(&mut self, slot: u32);
+    /// Counts one packet, and, where that is told, in the slot of its message ([`icmp_common::messages`]).
+    fn count(&mut self, slot: Slot, message: Option<u32>);
+    /// Counts one packet of some length in a slot of those for rules.
+    fn count_rule(&mut self, slot: u32, length: u32);
+
+    /// Whether somebody with this key begins to be over the rate that begins at a byte of the tables.
+    fn begins(&mut self, rate: u32, key: [u64; 2]) -> bool
+    where
+        Self: Sized,
+    {
+        begins(self, rate, key)
+    }
+    /// What this CPU remembers of what it has told.
+    fn telling(&mut self) -> Option<&mut Telling>;
+    /// The [`window`](icmp_common::events::window) that it is.
+    fn window(&self) -> u32;
+    /// Notes what an event about a frame will say.
+    fn note<F: Frame>(&mut self, frame: &F, slot: u32, flags: u8)
+    where
+        Self: Sized,
+    {
+        describe(frame, self, slot, flags);
+    }
+    /// Puts the event that has been noted into the ring buffer, about a packet that is counted in this slot.
+    fn tell(&mut self, slot: Slot);
+
+    /// Keeps the first bytes of the frame, if it may be one that somebody captures.
+    fn arrive(&mut self, family: Family);
+    /// Puts what is kept of the frame, and of its answer, into the ring buffer, if it is one that somebody captures.
+    fn leave(&mut self, slot: Slot);
 }
 
 /// Which address of a packet a table is about.

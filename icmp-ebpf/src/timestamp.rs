@@ -25,8 +25,8 @@ pub(crate) fn timestamp<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: us
     if !packet.icmp.is_plain(TIMESTAMP.request) {
         return Reason::OtherCode;
     }
-    let destination = state.destination(Family::Ipv4, packet.ip.address(Side::Destination)).destination();
-    if let Some(reason) = refusal::<Ipv4, F, S>(frame, state, ip, Some(destination)) {
+    let mut cell = state.destination(Family::Ipv4, packet.ip.address(Side::Destination));
+    if let Some(reason) = refusal::<Ipv4, F, S>(frame, state, ip, true, &mut cell) {
         return reason;
     }
     let Some(header) = frame.read::<Ipv4>(ip) else { return Reason::BadHeader };

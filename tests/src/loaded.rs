@@ -9,7 +9,7 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use icmp_common::counters::Counters;
 use icmp_ebpf::Verdict;
 use icmp_userspace::{
-    kernel::load::Program,
+    kernel::load::{Program, Taps},
     observe::{counters, rules::Counts},
     policy::compile::Tables,
 };
@@ -34,7 +34,7 @@ impl Loaded {
     pub fn new(tables: &Tables) -> Self {
         let object = fs::read(icmpctl::object()).unwrap();
         let log = tempfile::NamedTempFile::new().unwrap();
-        let program = match Program::load(&object, tables, &[], None, log.path()) {
+        let program = match Program::load(&object, tables, &[], None, &Taps::NONE, log.path()) {
             Ok(program) => program,
             Err(error) => {
                 // The verifier says last what it refuses.
@@ -62,6 +62,12 @@ impl Loaded {
         // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let context = [0, frame.len() as u32, 0, interface, 0, 0].map(u32::to_ne_bytes);
         self.run_with(frame, Some(context.as_flattened()))
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// How many packets each rule has decided about.

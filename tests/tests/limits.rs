@@ -71,7 +71,7 @@ impl Compiled {
     /// How many packets have been over a rate of a rule.
     fn over(&self, state: &HostState<'_>, rule: &str, rate: usize) -> usize {
         let slot = self.slots.rule(&over_text(rule, rate)).unwrap();
-        state.rules.iter().filter(|counted| **counted == slot).count()
+        state.rules.iter().filter(|(counted, _)| *counted == slot).count()
     }
 }
 
@@ -445,7 +445,7 @@ fn c88_exceed_pass_and_monitor_let_everything_through() {
         }
         assert_eq!(compiled.over(&state, rule, 0), 10);
         let slot = compiled.slots.rule(rule).unwrap();
-        assert_eq!(state.rules.iter().filter(|counted| **counted == slot).count(), 16);
+        assert_eq!(state.rules.iter().filter(|(counted, _)| *counted == slot).count(), 16);
     }
 }
 

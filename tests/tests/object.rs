@@ -6,9 +6,11 @@ use aya_obj::{Map, Object};
 use icmp_common::{
     bans::{BanLengths, BanLine},
     config::{AclConfig, Config, Ranks, Table6Config},
-    counters::{Counters, RuleCounters},
+    counters::{Amount, Counters, RuleCounters},
     dynamic::Membership,
+    events::{Captured, Channel, ChannelFamily, Event, Logged, Scratch, Telling, Told},
     limits::Purses,
+    messages::TYPES,
     tables::{Hosts, Kinds, Line, Root4},
 };
 use icmp_tests::{
@@ -37,7 +39,7 @@ fn libbpf_loads_the_object() {
     assert_eq!((program["name"].as_str(), program["type"].as_str()), (Some("icmpctl"), Some("xdp")));
     assert_eq!(program["gpl_compatible"], true);
     assert!(program["btf_id"].as_u64().is_some(), "{program}");
-    assert_eq!(program["map_ids"].as_array().map(Vec::len), Some(9), "{program}");
+    assert_eq!(program["map_ids"].as_array().map(Vec::len), Some(14), "{program}");
 }
 
 /// The values of its maps are as large as the structures that user space fills them with.
@@ -53,6 +55,11 @@ fn maps_have_the_sizes_of_the_shared_structures() {
         (".bss", (4, 2 * size_of::<Line>())),
         ("COUNTERS", (4, size_of::<Counters>())),
         ("RULES", (4, size_of::<RuleCounters>())),
+        ("TELLING", (4, size_of::<Telling>())),
+        ("EVENTS", (0, 0)),
+        ("CAPTURED", (0, 0)),
+        ("SAMPLED", (0, 0)),
+        ("SCRATCH", (4, size_of::<Scratch>())),
         ("DYNAMIC4", (8, size_of::<Membership>())),
         ("DYNAMIC6", (20, size_of::<Membership>())),
         ("BUCKETS", (4, size_of::<Line>())),
@@ -60,7 +67,14 @@ fn maps_have_the_sizes_of_the_shared_structures() {
         ("PURSES", (4, size_of::<Purses>())),
         (
             ".rodata",
-            (4, size_of::<Config>() + size_of::<Hosts>() + size_of::<Kinds>() + 2 * size_of::<Root4>()),
+            (
+                4,
+                size_of::<Config>()
+                    + size_of::<Hosts>()
+                    + size_of::<Kinds>()
+                    + 2 * size_of::<Root4>()
+                    + size_of_val(&TYPES),
+            ),
         ),
     ]);
     assert_eq!(found, expected.into_iter().map(|(name, sizes)| (name.to_owned(), sizes)).collect());
@@ -121,11 +135,16 @@ fn shared_structures_have_the_same_layout_in_btf() {
             interface_index,
             probe,
             interface_state,
+            logs,
+            counts_served,
+            served,
+            log,
             reserved,
             interface_name,
             ranks,
             ban_lengths,
-            acl
+            acl,
+            channels
         }
     );
     same_layout!(
@@ -148,8 +167,38 @@ fn shared_structures_have_the_same_layout_in_btf() {
     same_layout!(&btf, BanLengths { mask6, mask4, length4, length6, reserved });
     same_layout!(&btf, Hosts { v6, v4, class6, class4 });
     same_layout!(&btf, Membership { until });
-    same_layout!(&btf, RuleCounters { packets });
-    same_layout!(&btf, Counters { packets });
+    same_layout!(&btf, RuleCounters { amounts });
+    same_layout!(&btf, Amount { packets, bytes });
+    same_layout!(&btf, Counters { packets, messages });
+    same_layout!(&btf, Telling { event, pending, window, used, slot, told, captured, rules });
+    same_layout!(
+        &btf,
+        Event {
+            time,
+            source,
+            destination,
+            slot,
+            interface,
+            suppressed,
+            length,
+            vlan,
+            family,
+            reason,
+            icmp_type,
+            code,
+            flags,
+            reserved
+        }
+    );
+    same_layout!(&btf, Told { told, suppressed, lost });
+    same_layout!(&btf, Logged { seen, window, used, suppressed });
+    same_layout!(&btf, Channel { on, reserved, snaplen, per_jiffy, slot, reasons, families });
+    same_layout!(&btf, ChannelFamily { types, source, source_mask, destination, destination_mask });
+    same_layout!(&btf, Scratch { pending, jiffy, used, suppressed, captured, bytes });
+    same_layout!(
+        &btf,
+        Captured { time, slot, interface, length, captured, family, reason, leaves, reserved, suppressed }
+    );
 }
 
 /// No legacy map section, which libbpf would refuse: every map stands in `.maps`, with BTF, or is a data section.

@@ -23,7 +23,7 @@ use icmp_tests::{
 };
 use icmp_userspace::kernel::{
     bpf::XdpLink,
-    load::{KEPT, Program},
+    load::{KEPT, Program, Taps},
 };
 
 /// The addresses that the first and the second policy answer for, and the TTLs of their replies.
@@ -181,7 +181,8 @@ fn a_thousand_swaps(prefixes: usize) {
     let kept: Vec<_> = KEPT.iter().map(|map| (map.name, lab.pins().join(map.pin))).collect();
     let log = lab.files.path().join("verifier.log");
     let secret = kept.iter().find(|(name, _)| *name == "BUCKETS").map(|(_, pin)| pin.as_path());
-    let load = |policy: &String| Program::load(&object, &tables(policy), &kept, secret, &log).unwrap();
+    let load =
+        |policy: &String| Program::load(&object, &tables(policy), &kept, secret, &Taps::NONE, &log).unwrap();
     let mut programs: Vec<_> = policies.iter().map(load).collect();
     let link = XdpLink::open(&lab.pins().join("link")).unwrap();
     account(&lab, || {

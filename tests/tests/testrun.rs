@@ -6,7 +6,10 @@
 use std::{cell::RefCell, collections::BTreeSet};
 
 use etherparse::Ipv4Header;
-use icmp_common::Family::{Ipv4, Ipv6};
+use icmp_common::{
+    Family::{Ipv4, Ipv6},
+    counters::Amount,
+};
 use icmp_ebpf::{Reason, Verdict};
 use icmp_tests::{
     both::{Both, without_time},
@@ -219,11 +222,17 @@ fn c88_c94_random_frames_are_agreed_on() {
         });
         outcome.unwrap_or_else(|error| panic!("{error}\nby the policy\n{text}"));
         let (state, loaded, _) = both.into_inner();
+        // By reason, and by type and code.
+        assert!(state.counters == *loaded.counters(), "{text}");
         let counts = loaded.rules();
         for (rule, slot) in slots.rules() {
-            let host = state.rules.iter().filter(|rule| **rule == slot).count() as u64;
-            assert_eq!(counts.slot(slot), host, "{rule}");
-            assert!(host > 0 || !rule.starts_with("over rate 0"), "nothing is ever {rule}");
+            let of_rule = state.rules.iter().filter(|(counted, _)| *counted == slot);
+            let host = of_rule.fold(Amount::default(), |amount, (_, length)| Amount {
+                packets: amount.packets + 1,
+                bytes: amount.bytes + u64::from(*length),
+            });
+            assert_eq!(counts.amount(slot), host, "{rule}");
+            assert!(host.packets > 0 || !rule.starts_with("over rate 0"), "nothing is ever {rule}");
         }
     }
     // What takes a frame that is just right, very long, or one too many.

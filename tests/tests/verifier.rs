@@ -37,16 +37,16 @@ fn the_program_with_rules_and_limits_is_taken() {
                   sets.banned = { dynamic = true }\n\
                   acl.default = \"deny\"\n\
                   acl.rules = \"\"\"\n\
-                  deny icmp set:banned any\n\
+                  deny icmp set:banned any log\n\
                   reject icmp4 10.0.0.0 0.255.1.255 any length 100-200\n\
                   deny icmp set:few any {echo, echo-reply} ttl 0-5\n\
-                  limit 10/s burst 20 per source, 1000/s per rule ban 10m after 30s icmp any any echo\n\
+                  limit 10/s burst 20 per source, 1000/s per rule ban 10m after 30s icmp any any echo log\n\
                   limit 10/s per source/24 ban 10m after 30s icmp any any echo length 100-200\n\
                   limit 10/s per source/16 ban 10m after 30s icmp4 any any echo-reply\n\
                   limit 10/s per source/48 ban 10m after 30s icmp6 any any echo-reply\n\
                   deny icmp any any unreachable quoted-source mismatch force\n\
                   deny icmp6 any set:banned packet-too-big quoted-mtu 0-1279 force\n\
-                  limit 10/s per destination exceed pass icmp any any\n\
+                  limit 10/s per destination exceed pass icmp any any log 1/100\n\
                   ";
     // More pairs of sources and destinations than one block holds.
     let pairs = (0..100).map(|host| {

@@ -7,7 +7,7 @@ use core::cell::UnsafeCell;
 use aya_ebpf::{
     Global,
     bindings::BPF_F_MMAPABLE,
-    btf_maps::{Array, LpmTrie, PerCpuArray},
+    btf_maps::{Array, LpmTrie, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use icmp_common::{
@@ -16,6 +16,7 @@ use icmp_common::{
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
     dynamic::{DYNAMIC_ENTRIES, Membership},
+    events::{CHANNELS, EVENTS_BYTES, Scratch, Telling},
     limits::Purses,
     tables::{CACHE_LINE, Hosts, Kinds, Line, Root4},
 };
@@ -60,6 +61,21 @@ pub static BUCKETS: Array<Buckets, 2, { BPF_F_MMAPABLE as usize }> = Array::new(
 /// Who is banned; [`icmp_common::bans`] has the layout.
 #[btf_map]
 pub static BANS: Array<Bans, { BAN_LINES as usize }, { BPF_F_MMAPABLE as usize }> = Array::new();
+/// What has been told, and what else that takes.
+#[btf_map]
+pub static TELLING: PerCpuArray<Telling, 1> = PerCpuArray::new();
+/// Events.
+#[btf_map]
+pub static EVENTS: RingBuf<(), { EVENTS_BYTES as usize }> = RingBuf::new();
+/// Packets that are captured. The loader sets its size; where nobody captures, it is as small as can be. Not pinned but for as long.
+#[btf_map]
+pub static CAPTURED: RingBuf<(), 4096> = RingBuf::new();
+/// Packets of which samples are taken, as above.
+#[btf_map]
+pub static SAMPLED: RingBuf<(), 4096> = RingBuf::new();
+/// Where packets are kept that are under way and may be captured. Not pinned, nor is what follows.
+#[btf_map]
+pub static SCRATCH: PerCpuArray<Scratch, CHANNELS> = PerCpuArray::new();
 /// Tokens that this CPU has taken already. Not pinned: a new program begins without.
 #[btf_map]
 pub static PURSES: PerCpuArray<Purses, 1> = PerCpuArray::new();

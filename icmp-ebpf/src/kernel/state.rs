@@ -3,7 +3,7 @@
 use core::{arch::asm, hint::assert_unchecked, mem::transmute, ptr};
 
 use aya_ebpf::{
-    bindings::xdp_md,
+    bindings::{BPF_RB_NO_WAKEUP, xdp_md},
     btf_maps::lpm_trie::Key,
     helpers::{
         bpf_fib_lookup,
@@ -17,6 +17,7 @@ use icmp_common::{
     config::{Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES},
     counters::{RULE_CHUNK, Slot},
     dynamic::{Membership, Until},
+    events::{self, Event, Telling},
     limits::{self, Purse},
     tables::{CACHE_LINE, Decision, DestinationCell, HOST_SLOTS, Hosts, Kinds, Root4},
     wire::{
@@ -26,15 +27,20 @@ use icmp_common::{
     },
 };
 
-use super::maps::{
-    BANS, BUCKETS, Bans, Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, HOSTS, KINDS, PURSES,
-    RULES, SRC4_ROOT, TABLES,
+use super::{
+    capture::{icmpctl_arrive, icmpctl_leave},
+    frame::PacketFrame,
+    maps::{
+        BANS, BUCKETS, Bans, Buckets, CONFIG, COUNTERS, DST4_ROOT, DYNAMIC4, DYNAMIC6, EVENTS, HOSTS, KINDS,
+        PURSES, RULES, SRC4_ROOT, TABLES, TELLING,
+    },
 };
 use crate::{
-    Facts, NextHop, Route, Side, State, ban,
+    Facts, Frame, NextHop, Route, Side, State, ban,
     classify::{destination, sets_of, settle, source},
     hidden,
-    limit::takes,
+    limit::{begins, takes},
+    tell::{describe, logs},
 };
 
 /// The program's maps, and the context that helpers want.
@@ -224,10 +230,8 @@ impl State for Maps {
 
     #[inline(always)]
     fn lasts(&mut self, place: Place, pause: u64) -> Lasting {
-        match self.buckets(place) {
-            Some(line) => bucket::lasts(line, place.tag, pause, self.longest_span(), self.ticks()),
-            None => Lasting { ticks: 0, evicting: false },
-        }
+        let number = icmpctl_lasts(place.line, place.tag, pause);
+        Lasting { ticks: number >> 2, begins: number & 2 != 0, evicting: number & 1 != 0 }
     }
 
     #[inline(always)]
@@ -279,19 +283,59 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn count(&mut self, slot: Slot) {
-        if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-            // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
-            unsafe { (*counters).count(slot) };
+    fn count(&mut self, slot: Slot, message: Option<u32>) {
+        let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+        // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
+        let counters = unsafe { &mut *counters };
+        counters.count(slot);
+        if let Some(message) = message {
+            counters.count_message(message, slot);
         }
     }
 
     #[inline(always)]
-    fn count_rule(&mut self, slot: u32) {
+    fn count_rule(&mut self, slot: u32, length: u32) {
         if let Some(counters) = RULES.get_ptr_mut(slot / RULE_CHUNK as u32) {
             // SAFETY: as above.
-            unsafe { (*counters).count(slot) };
+            unsafe { (*counters).count(slot, length) };
         }
+    }
+
+    #[inline(always)]
+    fn begins(&mut self, rate: u32, [high, low]: [u64; 2]) -> bool {
+        icmpctl_begins(rate, high, low) != 0
+    }
+
+    #[inline(always)]
+    fn telling(&mut self) -> Option<&mut Telling> {
+        let telling = TELLING.get_ptr_mut(0)?;
+        // SAFETY: as above.
+        Some(unsafe { &mut *telling })
+    }
+
+    #[inline(always)]
+    fn window(&self) -> u32 {
+        events::window(self.ticks())
+    }
+
+    #[inline(always)]
+    fn note<F: Frame>(&mut self, _frame: &F, slot: u32, flags: u8) {
+        icmpctl_note(self.context, slot, flags.into());
+    }
+
+    #[inline(always)]
+    fn tell(&mut self, slot: Slot) {
+        icmpctl_tell(slot.number());
+    }
+
+    #[inline(always)]
+    fn arrive(&mut self, family: Family) {
+        icmpctl_arrive(self.context, family as u32);
+    }
+
+    #[inline(always)]
+    fn leave(&mut self, slot: Slot) {
+        icmpctl_leave(self.context, slot.number());
     }
 }
 
@@ -372,8 +416,58 @@ extern "C" fn icmpctl_bans(rate: u32, family: u32, high: u64, low: u64, ticks: u
     0
 }
 
+/// [`State::lasts`], a function of its own for the same reason. From the lowest bit up: whether a bucket has given way, whether it begins,
+/// and ticks.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_lasts(line: u32, tag: u32, pause: u64) -> u64 {
+    let state = Maps::new(ptr::null_mut());
+    if !logs(&state) && !ban::are_there(&state) {
+        return 0;
+    }
+    let Some(line) = state.buckets(Place { line, tag }) else { return 0 };
+    let Lasting { ticks, begins, evicting } =
+        bucket::lasts(line, tag, pause, state.longest_span(), state.ticks());
+    ticks << 2 | u64::from(begins) << 1 | u64::from(evicting)
+}
+
+/// [`State::begins`], a function of its own for the same reason; 1 if it begins.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_begins(rate: u32, high: u64, low: u64) -> u32 {
+    let mut state = Maps::new(ptr::null_mut());
+    (logs(&state) && begins(&mut state, rate, [high, low])).into()
+}
+
+/// [`State::note`], a function of its own for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_note(context: *mut xdp_md, slot: u32, flags: u32) -> u32 {
+    let mut state = Maps::new(context);
+    if logs(&state) {
+        describe(&PacketFrame::new(context), &mut state, slot, flags as u8);
+    }
+    0
+}
+
+/// [`State::tell`], a function of its own for the same reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn icmpctl_tell(slot: u32) -> u32 {
+    let mut state = Maps::new(ptr::null_mut());
+    if logs(&state)
+        && let Some(telling) = state.telling()
+    {
+        telling.pending = 0;
+        telling.event.reason = Slot::from_number(slot).reason() as u8;
+        let outcome = EVENTS.output_untyped::<Event>(&telling.event, BPF_RB_NO_WAKEUP.into());
+        telling.told.count(outcome.is_ok());
+    }
+    0
+}
+
 #[inline(always)]
-const fn family_of(number: u32) -> Family {
+pub(super) const fn family_of(number: u32) -> Family {
     if number == Family::Ipv4 as u32 { Family::Ipv4 } else { Family::Ipv6 }
 }
 

@@ -47,7 +47,7 @@ impl Compiled {
         } else if running.is_some() {
             let counts = counts(change)?;
             for slot in slots.new_since(&former) {
-                slots.start(slot, counts.slot(slot));
+                slots.start(slot, counts.amount(slot));
             }
         }
         Self::with(netlink, change, source, source.generation(slots)).await

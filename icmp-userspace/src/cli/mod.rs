@@ -18,6 +18,7 @@ mod settings;
 mod source;
 mod stats;
 mod status;
+mod tap;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 

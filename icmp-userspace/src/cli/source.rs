@@ -67,8 +67,12 @@ impl Source {
     pub(super) fn generation(&self, slots: Slots) -> Generation {
         let policy = self.policy();
         let sets = policy.sets.iter().filter(|set| !set.dynamic).map(|set| set.name.clone());
-        let listing =
-            Listing { rules: slots.lines(policy), limits: slots.limits(policy), sets: sets.collect() };
+        let listing = Listing {
+            rules: slots.lines(policy),
+            limits: slots.limits(policy),
+            served: slots.served(policy),
+            sets: sets.collect(),
+        };
         let source = state::Source { policy: self.path.clone(), files: self.files.clone() };
         Generation { slots, listing, source }
     }

@@ -17,6 +17,7 @@ use icmp_common::{
     config::Config,
     counters::{Counters, Slot},
     dynamic::{Membership, Until},
+    events::{self, Event, Telling},
     limits::{PURSES, Purse},
     wire::{Wire, ipv6::Halves},
 };
@@ -78,8 +79,12 @@ pub struct HostState<'a> {
     pub asked: Option<Route>,
     /// What has been counted.
     pub counters: Counters,
-    /// Slots of the rules that have decided.
-    pub rules: Vec<u32>,
+    /// Slots, of those for rules, in which packets have been counted, and the lengths of these. The first one is that of the rule that
+    /// has decided.
+    pub rules: Vec<(u32, u32)>,
+    /// What has been told.
+    pub events: Vec<Event>,
+    telling: Box<Telling>,
     /// Nanoseconds of the clock.
     pub now: u64,
     /// Nanoseconds of UTC since 1970.
@@ -105,6 +110,8 @@ impl<'a> HostState<'a> {
             asked: None,
             counters: Counters::ZERO,
             rules: Vec::new(),
+            events: Vec::new(),
+            telling: Box::new(Telling::ZERO),
             now: 0,
             utc: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |utc| utc.as_nanos() as u64),
             members: Vec::new(),
@@ -127,7 +134,7 @@ impl<'a> HostState<'a> {
     pub fn outcome(mut self, frame: Vec<u8>) -> Outcome {
         let (verdict, frame) = self.handle(frame);
         let counted = counted(&Counters::ZERO, &self.counters);
-        Outcome { verdict, counted, rule: self.rules.first().copied(), frame }
+        Outcome { verdict, counted, rule: self.rules.first().map(|(slot, _)| *slot), frame }
     }
 
     fn buckets(&mut self, place: Place) -> &[AtomicU64; CELLS] {
@@ -228,11 +235,32 @@ impl State for HostState<'_> {
         self.next_hop
     }
 
-    fn count(&mut self, slot: Slot) {
+    fn count(&mut self, slot: Slot, message: Option<u32>) {
         self.counters.count(slot);
+        if let Some(message) = message {
+            self.counters.count_message(message, slot);
+        }
     }
 
-    fn count_rule(&mut self, slot: u32) {
-        self.rules.push(slot);
+    fn count_rule(&mut self, slot: u32, length: u32) {
+        self.rules.push((slot, length));
     }
+
+    fn telling(&mut self) -> Option<&mut Telling> {
+        Some(&mut self.telling)
+    }
+
+    fn window(&self) -> u32 {
+        events::window(self.now / TICK)
+    }
+
+    fn tell(&mut self, slot: Slot) {
+        self.telling.pending = 0;
+        self.events.push(Event { reason: slot.reason() as u8, ..self.telling.event });
+    }
+
+    // Who hands over a frame has it, before and after.
+    fn arrive(&mut self, _family: Family) {}
+
+    fn leave(&mut self, _slot: Slot) {}
 }

@@ -12,7 +12,7 @@ use super::{
     change::{Change, New},
     error::{Doing as _, Error},
     interface::{Interface, Netlink, RunningMode},
-    load::Program,
+    load::{Program, Taps},
     lock::Lock,
     pins::Pins,
     privileges,
@@ -226,7 +226,8 @@ impl Change<'_> {
             // Left over from a program that is attached no more; what it counted does not count for this one.
             self.site.pins.remove()?;
         }
-        let mut program = Program::load(new.object, new.tables, &[], None, &self.site.files.verifier_log)?;
+        let mut program =
+            Program::load(new.object, new.tables, &[], None, &Taps::NONE, &self.site.files.verifier_log)?;
         let id = program.id()?;
         let attached = self.link_anew(&mut program, id, new, options);
         match attached {

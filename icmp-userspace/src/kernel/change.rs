@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     attach::Site,
     bans::{self, Ban},
+    channels::{self, Which},
     error::{Doing as _, Error},
     load::{BUCKETS, Program},
     lock::Lock,
@@ -96,8 +97,9 @@ impl<'a> Change<'a> {
         let fit = !kept.is_empty() && pins.fit(new.tables.config.bucket_mask + 1)?;
         let secret = kept.iter().find(|(name, _)| *name == BUCKETS).map(|(_, pin)| pin.clone());
         kept.retain(|(name, _)| fit || *name != BUCKETS);
+        let taps = channels::held(files, pins);
         let mut program =
-            Program::load(new.object, new.tables, &kept, secret.as_deref(), &files.verifier_log)?;
+            Program::load(new.object, new.tables, &kept, secret.as_deref(), &taps, &files.verifier_log)?;
         let id = program.id()?;
         let replaced = (|| {
             state.write(id, new.generation, new.snapshot)?;
@@ -107,6 +109,9 @@ impl<'a> Change<'a> {
             }
             let others = if kept.is_empty() { &Slots::default() } else { &running.generation.slots };
             self.enforce_sets(&new.generation.slots, others)?;
+            for (which, _) in taps.rings.iter().filter(|(_, pin)| pin.is_none()) {
+                program.pin(which.map(), &pins.channel(*which))?;
+            }
             let fd = program.fd()?;
             link.update(fd).doing(|| format!("replacing the program on {}", interface.name))
         })();
@@ -116,6 +121,9 @@ impl<'a> Change<'a> {
         }
         // Only now: those that are pinned belong to the program that ran until here.
         let pinned = if fit || kept.is_empty() { Ok(()) } else { pins.pin_buckets(&program) };
+        let mut closed =
+            Which::ALL.into_iter().filter(|which| taps.rings.iter().all(|(open, _)| open != which));
+        let pinned = pinned.and_then(|()| closed.try_for_each(|which| pins.remove_channel(which)));
         let tidied = pinned.and_then(|()| self.settle(id, files.read().and_then(|record| record.pending)));
         tidied.map_err(|error| Error::Untidy { error: Box::new(error) })?;
         Ok(id)
@@ -255,7 +263,7 @@ impl<'a> Change<'a> {
     }
 
     /// Changes the record. One that is lost is begun anew with what is known.
-    fn amend(&self, amend: impl FnOnce(&mut Record)) -> Result<(), Error> {
+    pub(super) fn amend(&self, amend: impl FnOnce(&mut Record)) -> Result<(), Error> {
         let Site { interface, files, state, .. } = &*self.site;
         let mut record = files.read().unwrap_or_else(|| Record::new(&interface.name, state.directory()));
         amend(&mut record);

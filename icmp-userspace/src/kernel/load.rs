@@ -18,12 +18,14 @@ use icmp_common::{
     config::Config,
     counters::{Counters, RULE_CHUNK, RULE_SLOTS, RuleCounters},
     dynamic::{DYNAMIC_ENTRIES, Membership},
+    events::{CHANNELS, Channel, EVENTS_BYTES, Telling},
     tables::{Hosts, Kinds, Root4},
 };
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::{
     bans::BANS,
+    channels::Which,
     clock,
     error::{Doing as _, Error},
     object, release,
@@ -50,8 +52,11 @@ pub struct KeptMap {
 /// The name of the map of buckets.
 pub(super) const BUCKETS: &str = "BUCKETS";
 
+/// The name of the ring buffer of events.
+pub(super) const EVENTS: &str = "EVENTS";
+
 /// All maps that outlive the program.
-pub static KEPT: [KeptMap; 6] = [
+pub static KEPT: [KeptMap; 8] = [
     KeptMap {
         name: "COUNTERS",
         pin: "counters",
@@ -67,6 +72,22 @@ pub static KEPT: [KeptMap; 6] = [
         key: 4,
         value: size_of::<RuleCounters>() as u32,
         entries: Some((RULE_SLOTS / RULE_CHUNK) as u32),
+    },
+    KeptMap {
+        name: "TELLING",
+        pin: "telling",
+        kind: MapType::PerCpuArray,
+        key: 4,
+        value: size_of::<Telling>() as u32,
+        entries: Some(1),
+    },
+    KeptMap {
+        name: EVENTS,
+        pin: "events",
+        kind: MapType::RingBuf,
+        key: 0,
+        value: 0,
+        entries: Some(EVENTS_BYTES),
     },
     KeptMap {
         name: "DYNAMIC4",
@@ -102,6 +123,19 @@ pub static KEPT: [KeptMap; 6] = [
     },
 ];
 
+/// The channels of a program.
+pub struct Taps {
+    /// Their settings.
+    pub channels: [Channel; CHANNELS],
+    /// Those that are open, and the pins of their ring buffers, unless these are yet to be made.
+    pub rings: Vec<(Which, Option<PathBuf>)>,
+}
+
+impl Taps {
+    /// All closed.
+    pub const NONE: Self = Self { channels: [Channel::OFF; CHANNELS], rings: Vec::new() };
+}
+
 /// A loaded program with its maps. Dropping it unloads it, unless a link holds it.
 pub struct Program {
     object: Ebpf,
@@ -109,18 +143,24 @@ pub struct Program {
 
 impl Program {
     /// Loads `object` with `tables`. `kept` are pins of maps in [`KEPT`], by name, that [`super::pins`] has checked; the
-    /// program goes on with them. `secret` is the pin of buckets whose secret it goes on with, so that it finds what is in them and in
+    /// program goes on with them. `taps` are its channels. `secret` is the pin of buckets whose secret it goes on with, so that it finds what is in them and in
     /// the bans. The verifier's log, should it have one to tell, goes to `verifier_log`.
     pub fn load(
         object: &[u8],
         tables: &Tables,
         kept: &[(&str, PathBuf)],
         secret: Option<&Path>,
+        taps: &Taps,
         verifier_log: &Path,
     ) -> Result<Self, Error> {
         let lines = tables.config.bucket_mask + 1;
         let secret = secret.map_or_else(new_secret, secret_of)?;
-        let config = Config { bucket_secret: [secret[0], secret[1]], jiffy: clock::jiffy(), ..tables.config };
+        let config = Config {
+            bucket_secret: [secret[0], secret[1]],
+            jiffy: clock::jiffy(),
+            channels: taps.channels,
+            ..tables.config
+        };
         let config = Config::bytes(std::slice::from_ref(&config));
         let hosts = Hosts::bytes(std::slice::from_ref(&tables.hosts));
         let kinds = Kinds::bytes(std::slice::from_ref(&tables.kinds));
@@ -140,6 +180,12 @@ impl Program {
         loader.map_max_entries(BUCKETS, lines + 1);
         for (name, path) in kept {
             loader.map_pin_path(name, path);
+        }
+        for (which, pin) in &taps.rings {
+            loader.map_max_entries(which.map(), which.bytes());
+            if let Some(pin) = pin {
+                loader.map_pin_path(which.map(), pin);
+            }
         }
         let mut program =
             Self { object: loader.load(&object).map_err(|error| load_failed(error, verifier_log))? };
@@ -187,7 +233,7 @@ impl Program {
 
     fn map(&self, name: &str) -> Result<&MapData, Error> {
         match self.object.map(name).ok_or_else(|| missing(name))? {
-            Map::Array(map) | Map::PerCpuArray(map) | Map::LpmTrie(map) => Ok(map),
+            Map::Array(map) | Map::PerCpuArray(map) | Map::LpmTrie(map) | Map::RingBuf(map) => Ok(map),
             _ => Err(missing(name)),
         }
     }

@@ -76,6 +76,15 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Whether anybody holds the lock at `path`.
+    #[must_use]
+    pub fn is_held(path: &Path) -> bool {
+        let Ok(file) = File::open(path) else { return false };
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Still locked: whoever waits for it sees that the file is gone. If it can't be removed it does no harm.

@@ -14,6 +14,7 @@ use rustix::fs::statfs;
 
 use super::{
     bpf::XdpLink,
+    channels::Which,
     error::{Doing as _, Error},
     load::{BUCKETS, KEPT, KeptMap, Program},
     namespace,
@@ -81,6 +82,16 @@ impl Pins {
     #[must_use]
     pub fn map(&self, name: &str) -> Option<PathBuf> {
         KEPT.iter().find(|map| map.name == name).map(|map| self.of_map(map))
+    }
+
+    /// The pin of a channel's ring buffer, which is there while the channel is open.
+    pub(super) fn channel(&self, which: Which) -> PathBuf {
+        self.directory().join(which.pin())
+    }
+
+    /// Removes what an open channel has pinned.
+    pub(super) fn remove_channel(&self, which: Which) -> Result<(), Error> {
+        remove_pin(&self.channel(which))
     }
 
     fn of_map(&self, map: &KeptMap) -> PathBuf {
@@ -182,6 +193,9 @@ impl Pins {
         remove_pin(&self.link())?;
         for map in &KEPT {
             remove_pin(&self.of_map(map))?;
+        }
+        for which in Which::ALL {
+            self.remove_channel(which)?;
         }
         let directory = self.directory();
         ignore_missing(fs::remove_dir(&directory)).doing(|| format!("removing {}", directory.display()))?;

@@ -8,10 +8,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use icmp_common::events::CHANNELS;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::error::{Doing as _, Error};
+use super::{
+    channels::Which,
+    error::{Doing as _, Error},
+};
 
 /// Everything but pins that icmpctl keeps about interfaces.
 const DIRECTORY: &str = "/run/icmpctl";
@@ -35,6 +39,9 @@ pub struct Record {
     /// The policy in place, if it goes unless it is confirmed.
     #[serde(default)]
     pub pending: Option<Pending>,
+    /// Settings of channels that are open, by their number, as the words that the program has; see [`super::channels`].
+    #[serde(default)]
+    pub channels: [Option<Vec<u64>>; CHANNELS],
     /// What is wrong with the policy file, of which the policy in place is an earlier state.
     #[serde(default)]
     pub complaint: Option<String>,
@@ -52,6 +59,7 @@ impl Record {
             since: now.as_secs(),
             follower: None,
             pending: None,
+            channels: [const { None }; CHANNELS],
             complaint: None,
         }
     }
@@ -101,6 +109,8 @@ pub struct Files {
     pub change: PathBuf,
     /// The verifier's log, should there be one.
     pub verifier_log: PathBuf,
+    /// The locks of the channels.
+    channels: [PathBuf; CHANNELS],
 }
 
 impl Files {
@@ -113,7 +123,14 @@ impl Files {
             lock: directory.join(format!("{key}.lock")),
             change: directory.join(format!("{key}.change")),
             verifier_log: directory.join(format!("{key}.verifier.log")),
+            channels: Which::ALL.map(|which| directory.join(format!("{key}.{}", which.pin()))),
         })
+    }
+
+    /// The lock of a channel.
+    #[must_use]
+    pub fn channel(&self, which: Which) -> &Path {
+        &self.channels[which.number()]
     }
 
     /// Reads the record. A record that is missing, or that an older or broken icmpctl wrote, is none: everything

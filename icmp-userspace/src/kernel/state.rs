@@ -22,7 +22,7 @@ use super::{
     namespace,
     stamp::Stamped,
 };
-use crate::policy::slots::{LimitLine, Line, Slots};
+use crate::policy::slots::{LimitLine, Line, ServedLine, Slots};
 
 /// Where state is kept by custom.
 pub const STATE: &str = "/var/lib/icmpctl";
@@ -64,6 +64,9 @@ pub struct Listing {
     /// The rates of its limits.
     #[serde(default)]
     pub limits: Vec<LimitLine>,
+    /// What it serves, as it is counted.
+    #[serde(default)]
+    pub served: Vec<ServedLine>,
     /// Names of its sets that are not dynamic.
     pub sets: Vec<String>,
 }
@@ -305,7 +308,7 @@ mod tests {
         let line = Line { slot: 3, number: None, origin: "built-in".to_owned(), text: "guard".to_owned() };
         Generation {
             slots: serde_json::from_str(slots).unwrap(),
-            listing: Listing { rules: vec![line], limits: Vec::new(), sets: vec!["trusted".to_owned()] },
+            listing: Listing { rules: vec![line], sets: vec!["trusted".to_owned()], ..Listing::default() },
             source: Source { policy: Some("/etc/p.toml".into()), files: vec![Stamped::now(Path::new("/"))] },
         }
     }

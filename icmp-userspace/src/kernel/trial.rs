@@ -14,6 +14,7 @@ use icmp_common::{Family, bucket::CELLS, config::NextHop};
 use super::{
     bans, bpf,
     change::Change,
+    channels,
     error::{Doing as _, Error},
     load::{BUCKETS, KEPT, Program},
     sets,
@@ -59,7 +60,10 @@ impl Change<'_> {
         let running = self.must_run()?.program;
         let kept = self.site.pins.kept()?;
         let secret = kept.iter().find(|(name, _)| *name == BUCKETS).map(|(_, pin)| pin.as_path());
-        let mut program = Program::load(object, tables, &[], secret, &self.site.files.verifier_log)?;
+        // Its channels have the settings of the one that runs, or it would differ; their ring buffers are its own.
+        let mut taps = channels::held(&self.site.files, &self.site.pins);
+        taps.rings.iter_mut().for_each(|(_, pin)| *pin = None);
+        let mut program = Program::load(object, tables, &[], secret, &taps, &self.site.files.verifier_log)?;
         let missing = kept.is_empty();
         let difference = match difference(running, program.id()?) {
             Ok(None) if missing => Some(Difference::Unknown("some of its pins are missing".to_owned())),

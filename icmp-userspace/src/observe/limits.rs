@@ -49,7 +49,7 @@ pub struct Table {
 /// What each rate has let through, and what not.
 #[must_use]
 pub fn rows(lines: &[LimitLine], slots: &Slots, counts: &Counts) -> Vec<Row> {
-    let count = |slot| slots.since_start(slot, counts.slot(slot));
+    let count = |slot| slots.since_start(slot, counts.amount(slot)).packets;
     // What has come to each rule's next rate.
     let mut left = HashMap::new();
     let mut seen = HashSet::new();
@@ -92,7 +92,7 @@ pub fn table(
         }
     }
     let slot = slots.rule(EVICTED_TEXT);
-    let given_way = slot.map_or(0, |slot| slots.since_start(slot, counts.slot(slot)));
+    let given_way = slot.map_or(0, |slot| slots.since_start(slot, counts.amount(slot)).packets);
     Ok(Table { buckets: u64::from(buckets) * CELLS as u64, in_use, given_way })
 }
 

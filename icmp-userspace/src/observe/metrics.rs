@@ -265,6 +265,7 @@ mod tests {
 
     fn reading(rules: usize) -> Reading {
         let rule = |number: usize| rules::Row {
+            bytes: 0,
             number: Some(number as u32),
             origin: "file".to_owned(),
             rule: format!("deny \"\\{}", "x".repeat(200)),

@@ -6,7 +6,7 @@ use aya::{
     Pod,
     maps::{Map, MapData, MapError, PerCpuArray},
 };
-use icmp_common::counters::{RULE_CHUNK, RULE_SLOTS, RuleCounters};
+use icmp_common::counters::{Amount, RULE_CHUNK, RULE_SLOTS, RuleCounters};
 use serde::Serialize;
 
 use super::rates::Before;
@@ -22,20 +22,20 @@ unsafe impl Pod for Value {}
 
 /// What all slots hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counts(Vec<u64>);
+pub struct Counts(Vec<Amount>);
 
 impl Counts {
     /// Nothing counted.
     #[must_use]
     pub fn zero() -> Self {
-        Self(vec![0; RULE_SLOTS])
+        Self(vec![Amount::default(); RULE_SLOTS])
     }
 
     /// Counters that hold so much, by their slots.
     #[cfg(test)]
     pub(super) fn of(slots: &[(usize, u64)]) -> Self {
         let mut counts = Self::zero();
-        slots.iter().for_each(|(slot, count)| counts.0[*slot] = *count);
+        slots.iter().for_each(|(slot, count)| counts.0[*slot].packets = *count);
         counts
     }
 
@@ -51,18 +51,25 @@ impl Counts {
         let chunks = counts.0.chunks_mut(RULE_CHUNK).take((slots as usize).div_ceil(RULE_CHUNK));
         for (number, sums) in chunks.enumerate() {
             for Value(part) in map.get(&(number as u32), 0)?.iter() {
-                for (sum, packets) in sums.iter_mut().zip(part.packets) {
-                    *sum = sum.wrapping_add(packets);
+                for (sum, part) in sums.iter_mut().zip(part.amounts) {
+                    sum.packets = sum.packets.wrapping_add(part.packets);
+                    sum.bytes = sum.bytes.wrapping_add(part.bytes);
                 }
             }
         }
         Ok(counts)
     }
 
-    /// What one slot holds.
+    /// How many packets one slot holds.
     #[must_use]
     pub fn slot(&self, slot: u32) -> u64 {
-        self.0.get(slot as usize).copied().unwrap_or(0)
+        self.amount(slot).packets
+    }
+
+    /// What one slot holds.
+    #[must_use]
+    pub fn amount(&self, slot: u32) -> Amount {
+        self.0.get(slot as usize).copied().unwrap_or_default()
     }
 }
 
@@ -77,6 +84,8 @@ pub struct Row {
     pub rule: String,
     /// How many packets it decided about.
     pub packets: u64,
+    /// How many bytes these IP packets had, headers included.
+    pub bytes: u64,
     /// How many a second since the reading before, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_second: Option<f64>,
@@ -90,11 +99,11 @@ pub fn rows(lines: &[Line], slots: &Slots, counts: &Counts, before: Option<Befor
         .iter()
         .map(|line| {
             // Of rules with the same text the first one decides always.
-            let count = if seen.insert(line.slot) { counts.slot(line.slot) } else { 0 };
-            let packets = slots.since_start(line.slot, count);
+            let amount = if seen.insert(line.slot) { counts.amount(line.slot) } else { Amount::default() };
+            let Amount { packets, bytes } = slots.since_start(line.slot, amount);
             let per_second = before.map(|before| {
                 // What another rule counted in the slot meanwhile is not this one's.
-                let recent = count.checked_sub(before.reading.slot(line.slot));
+                let recent = amount.packets.checked_sub(before.reading.slot(line.slot));
                 before.per_second(recent.map_or(packets, |recent| recent.min(packets)))
             });
             Row {
@@ -102,6 +111,7 @@ pub fn rows(lines: &[Line], slots: &Slots, counts: &Counts, before: Option<Befor
                 origin: line.origin.clone(),
                 rule: line.text.clone(),
                 packets,
+                bytes,
                 per_second,
             }
         })

@@ -218,8 +218,8 @@ fn check_number_of_sets(sets: &[Set], span: Range<usize>, diagnostics: &mut Vec<
 
 // [respond]
 
-const RESPOND_KEYS: [&str; 8] =
-    ["enabled", "to", "ttl", "verify-checksum", "next-hop", "timestamp", "traceroute", "probe"];
+const RESPOND_KEYS: [&str; 9] =
+    ["enabled", "to", "ttl", "verify-checksum", "next-hop", "timestamp", "traceroute", "count", "probe"];
 
 fn respond(value: &Value<'_>, respond: &mut Respond, places: &mut Places, diagnostics: &mut Vec<Diagnostic>) {
     let Some(table) = value.get_ref().as_table() else {
@@ -232,6 +232,7 @@ fn respond(value: &Value<'_>, respond: &mut Respond, places: &mut Places, diagno
             "verify-checksum" => boolean(value).map(|verify| respond.verify_checksum = verify),
             "timestamp" => boolean(value).map(|timestamp| respond.timestamp = timestamp),
             "traceroute" => boolean(value).map(|traceroute| respond.traceroute = traceroute),
+            "count" => boolean(value).map(|count| respond.count = count),
             "probe" => {
                 probing(value, respond, diagnostics);
                 Ok(())

@@ -28,7 +28,7 @@ mod words;
 
 use std::path::PathBuf;
 
-use icmp_common::config::NextHop;
+use icmp_common::{config::NextHop, counters::MAX_SERVED};
 
 use acl::Acl;
 use prefix::Prefix;
@@ -92,8 +92,25 @@ pub struct Respond {
     pub timestamp: bool,
     /// Whether UDP probes of traceroute end at served addresses that are not the host's.
     pub traceroute: bool,
+    /// Whether answered echo requests are counted by the prefix that they were served by.
+    pub count: bool,
     /// Who may ask about the interface by extended echo; empty: such requests are left to the stack.
     pub probe: Vec<Prefix>,
+}
+
+impl Respond {
+    /// What answers are counted for, each on its own, the shortest prefixes first; last, if they are served, the interface's own
+    /// addresses together: none. What else is served is counted together.
+    #[must_use]
+    pub fn counted(&self) -> Vec<Option<Prefix>> {
+        if !self.count {
+            return Vec::new();
+        }
+        let mut prefixes: Vec<_> = self.prefixes.iter().copied().take(MAX_SERVED - 2).collect();
+        prefixes.sort_by_key(|prefix| (prefix.length(), *prefix));
+        prefixes.dedup();
+        prefixes.into_iter().map(Some).chain(self.own.then_some(None)).collect()
+    }
 }
 
 impl Default for Respond {
@@ -108,6 +125,7 @@ impl Default for Respond {
             next_hop: NextHop::Swap,
             timestamp: false,
             traceroute: false,
+            count: true,
             probe: Vec::new(),
         }
     }

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use icmp_common::{
-    counters::{MAX_RULES, RULE_SLOTS},
+    counters::{Amount, MAX_RULES, MAX_SERVED, RULE_SLOTS},
     dynamic::DYNAMIC_SETS,
 };
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use super::{
     Policy,
     acl::{Action, DefaultAction, Per, Rate},
     compile::limits,
+    prefix::Prefix,
 };
 
 /// Slots of rules by their canonical texts, numbers of dynamic sets by their names.
@@ -28,9 +29,12 @@ use super::{
 pub struct Slots {
     rules: BTreeMap<String, u32>,
     dynamic: BTreeMap<String, u32>,
-    /// What counters held when their slots were given away, by slot; nothing where nothing is said.
+    /// How many packets counters held when their slots were given away, by slot; none where nothing is said.
     #[serde(default)]
     starts: BTreeMap<u32, u64>,
+    /// The same for bytes.
+    #[serde(default)]
+    byte_starts: BTreeMap<u32, u64>,
 }
 
 /// A rule as listings show it.
@@ -53,6 +57,15 @@ impl Line {
         // What a text begins with is its action.
         self.text.starts_with("limit ")
     }
+}
+
+/// What is served, as listings show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServedLine {
+    /// The slot that counts answers for it.
+    pub slot: u32,
+    /// The prefix; `own` for the interface's addresses, `others` for prefixes that are not counted each on its own.
+    pub prefix: String,
 }
 
 /// A rate of a limit as listings show it.
@@ -108,6 +121,15 @@ pub const ERROR_TEXTS: [&str; 2] = ["errors to one source", "errors in all"];
 /// What stands for the buckets that have given way before they were full.
 pub const EVICTED_TEXT: &str = "buckets given way";
 
+/// What stands for the answers for addresses that a prefix covers; for the interface's own without one.
+#[must_use]
+pub fn served_text(prefix: Option<Prefix>) -> String {
+    prefix.map_or_else(|| "served own".to_owned(), |prefix| format!("served {prefix}"))
+}
+
+/// What stands for the answers for addresses beyond the first so many prefixes.
+pub const SERVED_OTHERS_TEXT: &str = "served others";
+
 /// What stands for the packets that are over one of the rates of a rule; they are counted from 0.
 #[must_use]
 pub fn over_text(rule: &str, rate: usize) -> String {
@@ -134,7 +156,10 @@ impl Slots {
         let others = [default_text(policy.acl.default), GUARD_TEXT, to_one, in_all, EVICTED_TEXT];
         let texts = policy.acl.rules.iter().map(ToString::to_string);
         let over = rates(policy).map(|(text, number, _)| over_text(&text, number));
-        let texts = others.map(str::to_owned).into_iter().chain(texts).chain(over);
+        let counted = policy.respond.counted();
+        let others_served = (!counted.is_empty()).then(|| SERVED_OTHERS_TEXT.to_owned());
+        let served = counted.into_iter().map(served_text).chain(others_served);
+        let texts = others.map(str::to_owned).into_iter().chain(served).chain(texts).chain(over);
         let names = policy.sets.iter().filter(|set| set.dynamic).map(|set| set.name.clone());
         let sets = names.clone().count();
         let rules = keep(texts, &running.rules, RULE_SLOTS).ok_or(TooMany::Rules(rules))?;
@@ -144,8 +169,12 @@ impl Slots {
             .filter(|(text, slot)| running.rules.get(*text) == Some(slot))
             .map(|(_, slot)| *slot)
             .collect();
-        let starts = running.starts.iter().filter(|(slot, _)| kept.contains(slot));
-        Ok(Self { starts: starts.map(|(slot, count)| (*slot, *count)).collect(), rules, dynamic })
+        let of_kept = |starts: &BTreeMap<u32, u64>| -> BTreeMap<u32, u64> {
+            let starts = starts.iter().filter(|(slot, _)| kept.contains(slot));
+            starts.map(|(slot, count)| (*slot, *count)).collect()
+        };
+        let (starts, byte_starts) = (of_kept(&running.starts), of_kept(&running.byte_starts));
+        Ok(Self { starts, byte_starts, rules, dynamic })
     }
 
     /// Whether all numbers are in range and none is given twice: what comes from a file may be anything.
@@ -153,28 +182,33 @@ impl Slots {
     pub fn are_valid(&self) -> bool {
         are_distinct(&self.rules, RULE_SLOTS)
             && are_distinct(&self.dynamic, DYNAMIC_SETS)
-            && self.starts.keys().all(|slot| (*slot as usize) < RULE_SLOTS)
+            && self.starts.keys().chain(self.byte_starts.keys()).all(|slot| (*slot as usize) < RULE_SLOTS)
     }
 
     /// Remembers what the counter of a slot held before a program began to count in it.
-    pub fn start(&mut self, slot: u32, count: u64) {
-        if count != 0 {
-            self.starts.insert(slot, count);
+    pub fn start(&mut self, slot: u32, amount: Amount) {
+        if amount.packets != 0 {
+            self.starts.insert(slot, amount.packets);
+            self.byte_starts.insert(slot, amount.bytes);
         }
     }
 
-    /// What has been counted in a slot since it was given away, if its counter holds `count`. One that holds less than it did
+    /// What has been counted in a slot since it was given away, if its counter holds so much. One that holds less than it did
     /// then is another one, made since.
     #[must_use]
-    pub fn since_start(&self, slot: u32, count: u64) -> u64 {
-        let start = self.starts.get(&slot).copied().unwrap_or(0);
-        count.checked_sub(start).unwrap_or(count)
+    pub fn since_start(&self, slot: u32, amount: Amount) -> Amount {
+        let start = |starts: &BTreeMap<u32, u64>| starts.get(&slot).copied().unwrap_or(0);
+        let since = (
+            amount.packets.checked_sub(start(&self.starts)),
+            amount.bytes.checked_sub(start(&self.byte_starts)),
+        );
+        if let (Some(packets), Some(bytes)) = since { Amount { packets, bytes } } else { amount }
     }
 
     /// The same slots, if their counters are new ones.
     #[must_use]
     pub fn with_new_counters(self) -> Self {
-        Self { starts: BTreeMap::new(), ..self }
+        Self { starts: BTreeMap::new(), byte_starts: BTreeMap::new(), ..self }
     }
 
     /// The rules of the policy that these slots were assigned to in their order, what no rule matches, what the guard keeps.
@@ -188,6 +222,21 @@ impl Slots {
             .filter_map(|(number, origin, text)| {
                 Some(Line { slot: self.rule(&text)?, number, origin: origin.to_owned(), text })
             })
+            .collect()
+    }
+
+    /// What the policy that these slots were assigned to serves, as it is counted.
+    #[must_use]
+    pub fn served(&self, policy: &Policy) -> Vec<ServedLine> {
+        let counted = policy.respond.counted();
+        let others = (policy.respond.prefixes.len() + 2 > MAX_SERVED && !counted.is_empty())
+            .then(|| ("others".to_owned(), SERVED_OTHERS_TEXT.to_owned()));
+        let named = counted.into_iter().map(|prefix| {
+            (prefix.map_or_else(|| "own".to_owned(), |prefix| prefix.to_string()), served_text(prefix))
+        });
+        named
+            .chain(others)
+            .filter_map(|(prefix, text)| Some(ServedLine { slot: self.rule(&text)?, prefix }))
             .collect()
     }
 
@@ -206,7 +255,7 @@ impl Slots {
                     rule_slot: self.rule(&text),
                     rate: rate.to_string(),
                     over_slot,
-                    span: limits::longest_span(rate, ban),
+                    span: limits::longest_span(rate, ban, rule.options.log.is_some()),
                     bans: match rate.per {
                         Per::Source { length4, length6 } if ban.is_some() => Some([length4, length6]),
                         _ => None,
@@ -222,7 +271,7 @@ impl Slots {
                 rule_slot: None,
                 rate: rate.to_string(),
                 over_slot,
-                span: limits::longest_span(rate, None),
+                span: limits::longest_span(rate, None, false),
                 bans: None,
             }));
         }
@@ -354,25 +403,30 @@ mod tests {
         assert_eq!((lines[4].number, &*lines[4].origin), (None, "built-in"));
     }
 
+    fn amount(packets: u64) -> Amount {
+        Amount { packets, bytes: 100 * packets }
+    }
+
     #[test]
     fn counts_begin_anew_with_a_new_rule_alone() {
         let first = Slots::assign(&policy(&[1, 2], &[]), &Slots::default()).unwrap();
         let (one, two) = (first.rule(&text(1)).unwrap(), first.rule(&text(2)).unwrap());
         let mut second = Slots::assign(&policy(&[1], &[]), &first).unwrap();
-        second.start(one, 5);
+        second.start(one, amount(5));
         // Another rule gets what the second one left, which holds what that one counted.
         let mut third = Slots::assign(&policy(&[1, 3], &[]), &second).unwrap();
         assert_eq!(third.rule(&text(3)), Some(two));
         assert_eq!(third.new_since(&second), [two]);
-        third.start(two, 40);
-        assert_eq!((third.since_start(one, 9), third.since_start(two, 42)), (4, 2));
+        third.start(two, amount(40));
+        let since = |slots: &Slots, slot, count| slots.since_start(slot, amount(count));
+        assert_eq!((since(&third, one, 9), since(&third, two, 42)), (amount(4), amount(2)));
         assert_eq!(
-            (third.since_start(two, 3), third.clone().with_new_counters().since_start(two, 42)),
-            (3, 42)
+            (since(&third, two, 3), since(&third.clone().with_new_counters(), two, 42)),
+            (amount(3), amount(42))
         );
         // A rule that leaves and comes back begins anew.
         let fourth = Slots::assign(&policy(&[3], &[]), &third).unwrap();
-        assert_eq!((fourth.since_start(two, 43), fourth.since_start(one, 9)), (3, 9));
+        assert_eq!((since(&fourth, two, 43), since(&fourth, one, 9)), (amount(3), amount(9)));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use icmp_common::{
     bans::{BanLengths, MAX_BAN_LENGTHS},
     bucket::{MAX_SPAN, TICK, lasting_span},
-    limits::{Penalty, Rate as Row, most_of_random},
+    limits::{PAUSE, Penalty, Rate as Row, most_of_random},
     tables::MOST_RATES,
 };
 
@@ -95,11 +95,13 @@ pub fn span(rate: &Rate) -> u64 {
     u64::try_from(span).unwrap_or(u64::MAX)
 }
 
-/// Ticks that cells of a rate lie ahead of time at most: its buckets, and what remembers since when somebody has been over it.
+/// Ticks that cells of a rate lie ahead of time at most: its buckets, and what remembers since when somebody has been over it, for
+/// bans and for what is logged.
 #[must_use]
-pub fn longest_span(rate: &Rate, ban: Option<Ban>) -> u64 {
+pub fn longest_span(rate: &Rate, ban: Option<Ban>, logs: bool) -> u64 {
     let remembered = ban.map_or(0, |ban| lasting_span(penalty(ban).pause()));
-    span(rate).max(remembered)
+    let told = if logs { lasting_span(PAUSE) } else { 0 };
+    span(rate).max(remembered).max(told)
 }
 
 /// The rates of errors that `reject` sends: to one source, and in all.
@@ -157,6 +159,7 @@ impl Rates {
         let pass = limit.exceed == Exceed::Pass || rule.options.monitor;
         let rows = limit.rates.iter().zip(0..).map(|(rate, number)| {
             let flags = if pass { Row::PASS } else { 0 };
+            let flags = flags | if rule.options.log.is_some() { Row::LOG } else { 0 };
             row(rate, flags, slots.rule(&slots::over_text(&text, number)).unwrap_or_default())
         });
         let mut rows: Vec<Row> = rows.collect();
@@ -212,7 +215,8 @@ impl Rates {
     pub(super) fn longest_span(&self) -> u64 {
         let bans = self.rows.iter().filter(|row| row.ban != 0);
         let pauses = bans.map(|row| lasting_span(Penalty::from_number(row.ban).pause()));
-        self.rows.iter().map(|row| row.span).chain(pauses).max().unwrap_or_default()
+        let told = self.rows.iter().filter(|row| row.is(Row::LOG)).map(|_| lasting_span(PAUSE));
+        self.rows.iter().map(|row| row.span).chain(pauses).chain(told).max().unwrap_or_default()
     }
 }
 

@@ -6,6 +6,7 @@ mod classes;
 mod image;
 mod kinds;
 pub mod limits;
+mod logs;
 mod rules;
 mod served;
 mod table4;
@@ -17,6 +18,7 @@ use icmp_common::{
     ABI_VERSION, Family,
     bans::MAX_BAN_LENGTHS,
     config::{AclConfig, Config, DYNAMIC_DESTINATIONS, DYNAMIC_SOURCES, QUOTES, Table6Config},
+    events::MAX_LOGGED,
     limits::bucket_lines,
     tables::{Decision, Entry, Hosts, Kinds, MOST_RATES, Root4},
     wire::{
@@ -123,6 +125,9 @@ pub enum TooLarge {
         "the policy has more than {MOST_RATES} rates; put addresses whose limits are alike into a set, and limit that"
     )]
     Rates,
+    /// Rules that log.
+    #[error("{0} rules log, more than the {MAX_LOGGED} that may; let one rule with a set do it")]
+    Logged(usize),
     /// Lengths of prefixes that are banned.
     #[error(
         "the limits ban prefixes of more than {MAX_BAN_LENGTHS} different lengths; give their `per source/LEN` the same LEN"
@@ -203,6 +208,13 @@ impl Tables {
             ..acl
         });
         let rates = image.append(shared.rates.rows());
+        let logged = logs::rows(policy, slots)?;
+        let log = image.append(&logged);
+        let served_slots = served::slots(respond, slots);
+        let of_class = |counted: &[u32]| -> Vec<u32> {
+            counted.iter().map(|number| served_slots.get(*number as usize).copied().unwrap_or(0)).collect()
+        };
+        let served = [&v4.counted, &v6.counted].map(|counted| image.append(&of_class(counted)));
         let (source4, source6) = error_sources(interface);
         let depends = |on: fn(&Entry) -> bool, bit: u8| if shared.entries.iter().any(on) { bit } else { 0 };
         let facts = depends(|entry| entry.source_set != Entry::ANY, DYNAMIC_SOURCES)
@@ -237,6 +249,10 @@ impl Tables {
             interface_name: interface_name(&interface.name),
             interface_state: interface_state(interface),
             ranks: [v4.ranks, v6.ranks],
+            logs: (!logged.is_empty()).into(),
+            log,
+            counts_served: respond.count.into(),
+            served,
             ..Config::UNSET
         };
         Ok(Self {
@@ -306,7 +322,9 @@ mod tests {
     use icmp_common::tables::{CACHE_LINE, LINES, Line6, Range6};
 
     fn tables(prefixes: Vec<Prefix>) -> Result<Tables, TooLarge> {
-        let policy = Policy { respond: Respond { prefixes, ..Respond::default() }, ..Policy::default() };
+        // Where they are not counted, prefixes that cover each other are one.
+        let respond = Respond { prefixes, count: false, ..Respond::default() };
+        let policy = Policy { respond, ..Policy::default() };
         let interface = Interface { mac: [2; 6], ..Interface::default() };
         Tables::compile(&policy, &interface, &Slots::default())
     }

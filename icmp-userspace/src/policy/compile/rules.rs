@@ -5,7 +5,7 @@
 //! of rules about sources and thousands about destinations make thousands of rows of decisions, not their product. Classes for
 //! which everything is decided alike are one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use icmp_common::{
     Family,
@@ -19,7 +19,7 @@ use super::{
     classes::{Bits, Classified, Ranges, classify, map},
     kinds::KindClasses,
     limits::Rates,
-    served::{self, FIRST_DESTINATION, FIRST_SOURCE, Ranking, Served},
+    served::{self, COUNTED, FIRST_DESTINATION, FIRST_SOURCE, Ranking, Served},
 };
 use crate::policy::{
     Policy,
@@ -63,6 +63,8 @@ pub(super) struct FamilyRules<A> {
     pub(super) destinations: Ranges<A, u32>,
     pub(super) kinds: Vec<u16>,
     pub(super) ranks: Ranks,
+    /// What answers for destinations of each class are counted for, as [`Ranking::counted`] says.
+    pub(super) counted: Vec<u32>,
 }
 
 /// Compiles the rules that concern one family. `served` says what destination addresses are to the responder.
@@ -104,16 +106,21 @@ pub(super) fn compile<A: Bits>(
     let sources = classify(sources.prefixes);
     let destinations = classify(destinations.prefixes);
     if candidates.is_empty() && policy.acl.default == DefaultAction::Permit {
+        let rank = |members: &Vec<u32>| ranking.of_destination(members);
+        let ranks: BTreeSet<u32> = destinations.classes.iter().map(rank).collect();
+        let ranks: Vec<u32> = ranks.into_iter().collect();
         let cell = |class: u32| {
             let members = &destinations.classes[class as usize];
-            DestinationCell::new(ranking.of_destination(members), served::destination(members))
+            let place = ranks.partition_point(|other| *other < rank(members));
+            DestinationCell::new(place as u32, served::destination(members))
         };
         return Ok(FamilyRules {
             config: AclConfig::NONE,
             sources: map(&sources.ranges, |class| ranking.of_source(&sources.classes[class as usize])),
             destinations: map(&destinations.ranges, |class| cell(class).0),
             kinds: kinds.of,
-            ranks: ranking.ranks(&[0, 1], &[0, 1, 2]),
+            ranks: ranking.ranks(&[0, 1], &ranks),
+            counted: ranks.iter().map(|rank| Ranking::counted(*rank)).collect(),
         });
     }
     let defaults = Defaults::new(policy, slots);
@@ -135,8 +142,11 @@ fn slot(slots: &Slots, text: &str) -> u32 {
 /// the same.
 fn outcome(rule: &Rule, slots: &Slots, rates: &mut Rates) -> Result<Outcome, TooLarge> {
     let slot = slot(slots, &rule.to_string());
+    let logging = |outcome: Outcome| if rule.options.log.is_some() { outcome.logging() } else { outcome };
     let ruling = match &rule.action {
-        Action::Limit(limit) => return Ok(Outcome::limit(rates.of_rule(rule, limit, slots)?, slot)),
+        Action::Limit(limit) => {
+            return Ok(logging(Outcome::limit(rates.of_rule(rule, limit, slots)?, slot)));
+        }
         _ if rule.options.monitor => Ruling::Permit,
         Action::Permit => Ruling::Permit,
         Action::Deny => Ruling::Deny,
@@ -144,7 +154,7 @@ fn outcome(rule: &Rule, slots: &Slots, rates: &mut Rates) -> Result<Outcome, Too
         Action::Reject(Prohibition::Host) => Ruling::RejectHost,
         Action::Reject(Prohibition::Communication) => Ruling::RejectCommunication,
     };
-    Ok(Outcome::new(ruling, slot))
+    Ok(logging(Outcome::new(ruling, slot)))
 }
 
 /// A rule as it concerns one family.
@@ -219,7 +229,10 @@ impl Deciding<'_> {
             .classes
             .iter()
             .map(|members| {
-                let of_rules = members.iter().copied().filter(|selector| *selector >= FIRST_DESTINATION);
+                let of_rules = members
+                    .iter()
+                    .copied()
+                    .filter(|selector| (FIRST_DESTINATION..COUNTED).contains(selector));
                 columns.number((self.ranking.of_destination(members), of_rules.collect()))
             })
             .collect();
@@ -289,6 +302,7 @@ impl Deciding<'_> {
             kinds: self.kinds.of.clone(),
             config,
             ranks: self.ranking.ranks(&source_ranks, &destination_ranks),
+            counted: destination_ranks.iter().map(|rank| Ranking::counted(*rank)).collect(),
         })
     }
 

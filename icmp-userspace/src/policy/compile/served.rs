@@ -7,6 +7,7 @@ use std::{
 
 use icmp_common::{
     config::Ranks,
+    counters::MAX_SERVED,
     tables::{DestinationCell, Hosts, host_slot4, host_slot6},
     wire::ipv6::words,
 };
@@ -15,7 +16,11 @@ use super::{
     Interface,
     classes::{Bits, Covered, Ranges},
 };
-use crate::policy::{Respond, prefix::Prefix};
+use crate::policy::{
+    Respond,
+    prefix::Prefix,
+    slots::{SERVED_OTHERS_TEXT, Slots, served_text},
+};
 
 pub(super) use icmp_common::tables::Destination;
 
@@ -43,6 +48,9 @@ const OWN: u32 = 2;
 const ELSEWHERE: u32 = 3;
 /// The first selector of rules.
 pub(super) const FIRST_DESTINATION: u32 = 4;
+/// Behind all selectors of rules: this one and those above it stand for what answers are counted for. The last one that an address
+/// belongs to counts: that of the longest prefix.
+pub(super) const COUNTED: u32 = 1 << 31;
 
 /// The selector of sources that may ask about the interface.
 const PROBING: u32 = 0;
@@ -61,7 +69,18 @@ pub(super) fn prefixes<A: Bits>(respond: &Respond, interface: &Interface) -> Ser
     let elsewhere = interface.elsewhere.iter().copied();
     let not_unicast = broadcasts.chain(reserved).filter_map(with(NOT_UNICAST));
     let own_addresses = own().filter_map(with(OWN)).chain(elsewhere.filter_map(with(ELSEWHERE)));
-    not_unicast.chain(served.filter_map(with(SERVED))).chain(own_addresses).collect()
+    let counted = respond.counted().into_iter().zip(COUNTED..).flat_map(|(prefix, selector)| {
+        let prefixes = prefix.map_or_else(|| own().collect(), |prefix| vec![prefix]);
+        prefixes.into_iter().filter_map(with(selector))
+    });
+    not_unicast.chain(served.filter_map(with(SERVED))).chain(own_addresses).chain(counted).collect()
+}
+
+/// The slots in which answers are counted, by the numbers of [`Ranking::counted`].
+pub(super) fn slots(respond: &Respond, slots: &Slots) -> Vec<u32> {
+    let slot = |text: &str| slots.rule(text).unwrap_or_default();
+    let counted = respond.counted().into_iter().map(|prefix| slot(&served_text(prefix)));
+    std::iter::once(slot(SERVED_OTHERS_TEXT)).chain(counted).collect()
 }
 
 /// Who may ask about the interface.
@@ -72,6 +91,10 @@ pub(super) fn probing<A: Bits>(respond: &Respond) -> impl Iterator<Item = Covere
 fn with<A: Bits>(selector: u32) -> impl Fn(Prefix) -> Option<Covered<A>> {
     move |prefix| A::of(prefix).map(|(first, length)| (first, length, selector))
 }
+
+/// Lower bits of the rank of a destination, which say what its answers are counted for.
+const COUNTED_BITS: u32 = 16;
+const _: () = assert!(MAX_SERVED < 1 << COUNTED_BITS);
 
 /// What addresses are besides, as far as anything that is answered asks for it; see [`icmp_common::config::Ranks`].
 #[derive(Clone, Copy)]
@@ -84,13 +107,21 @@ impl Ranking {
         Self { is_asked: respond.traceroute || !respond.probe.is_empty() }
     }
 
-    /// The rank of destinations that belong to these selectors: 0, 1 if the host owns them, 2 if the interface does.
+    /// The rank of destinations that belong to these selectors: 0, 1 if the host owns them, 2 if the interface does; and, in the
+    /// lower bits, what answers are counted for: 0, or the number of what [`Respond::counted`] has, from 1 on.
     pub(super) fn of_destination(self, selectors: &[u32]) -> u32 {
-        match self.is_asked {
+        let owner = match self.is_asked {
             true if selectors.contains(&OWN) => 2,
             true if selectors.contains(&ELSEWHERE) => 1,
             _ => 0,
-        }
+        };
+        let counted = selectors.last().and_then(|last| last.checked_sub(COUNTED));
+        owner << COUNTED_BITS | counted.map_or(0, |number| number + 1)
+    }
+
+    /// What answers for destinations of a rank are counted for.
+    pub(super) const fn counted(rank: u32) -> u32 {
+        rank & ((1 << COUNTED_BITS) - 1)
     }
 
     /// The rank of sources that belong to these selectors: 0, or 1 if they may ask about the interface.
@@ -104,7 +135,8 @@ impl Ranking {
             return Ranks::NONE;
         }
         let from = |ranks: &[u32], rank| ranks.partition_point(|other| *other < rank) as u32;
-        Ranks { host: from(destinations, 1), own: from(destinations, 2), probing: from(sources, 1) }
+        let owner = |rank: u32| from(destinations, rank << COUNTED_BITS);
+        Ranks { host: owner(1), own: owner(2), probing: from(sources, 1) }
     }
 }
 

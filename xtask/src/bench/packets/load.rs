@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::ProgramFd;
-use icmp_userspace::{kernel::load::Program, policy::compile::Tables};
+use icmp_userspace::{
+    kernel::load::{Program, Taps},
+    policy::compile::Tables,
+};
 
 use super::{
     super::{
@@ -63,7 +66,14 @@ impl<'a> Load<'a> {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let log = workspace().join("target/ebpf/verifier.log");
-                let program = Program::load(&self.objects.icmpctl, &self.tables[&subject], &[], None, &log);
+                let program = Program::load(
+                    &self.objects.icmpctl,
+                    &self.tables[&subject],
+                    &[],
+                    None,
+                    &Taps::NONE,
+                    &log,
+                );
                 entry.insert(program.context("loading the data path")?)
             }
         };

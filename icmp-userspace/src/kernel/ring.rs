@@ -1,0 +1,191 @@
+//! Ring buffers: reading what the kernel half puts there.
+//!
+//! A ring buffer of the kernel (`BPF_MAP_TYPE_RINGBUF`) has one consumer, who moves the place on up to which all has been read; what
+//! lies behind it is free. This reads it without: it keeps a place of its own, and moves the consumer's on only if it is the consumer.
+//! So any number of readers can look on, and see what others have consumed as long as nothing else lies there; whoever is too slow
+//! is told that he has missed something.
+//!
+//! Layout (`kernel/bpf/ringbuf.c`): a page with the consumer's place, a page with the producer's, then the data, mapped twice in a row
+//! so that every record lies in one piece. A record is a length of 4 bytes, whose upper bits say that it is not complete yet or to be
+//! skipped, 4 bytes that are not for us, and the data, rounded up to 8 bytes.
+
+use std::{
+    io,
+    os::fd::AsFd,
+    path::Path,
+    ptr::{self, NonNull},
+    slice,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use aya::maps::{MapData, MapInfo};
+use rustix::{
+    mm::{MapFlags, ProtFlags, mmap, munmap},
+    param::page_size,
+};
+
+use super::error::{Doing as _, Error};
+
+/// Not complete yet (`BPF_RINGBUF_BUSY_BIT`), and to be skipped (`BPF_RINGBUF_DISCARD_BIT`).
+const BUSY: u32 = 1 << 31;
+const DISCARDED: u32 = 1 << 30;
+/// What stands before each record (`BPF_RINGBUF_HDR_SZ`).
+const HEADER: u64 = 8;
+
+/// A ring buffer that is read.
+pub struct Ring {
+    consumer: Mapping,
+    /// The producer's place, and the data, twice.
+    producer: Mapping,
+    size: u64,
+    page: usize,
+    /// Up to where it has been read.
+    place: u64,
+    consumes: bool,
+}
+
+/// What comes next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A record, which has been copied.
+    Record,
+    /// So many bytes of records have been overwritten before they were read.
+    Missed(u64),
+    /// Nothing yet.
+    Nothing,
+}
+
+impl Ring {
+    /// Opens a ring buffer that is pinned. Who `consumes` has to see to it that he is the only one; he begins with the first record
+    /// that nobody has consumed, others with the oldest that is left.
+    pub fn open(pin: &Path, consumes: bool) -> Result<Self, Error> {
+        let doing = || format!("opening the ring buffer {}", pin.display());
+        let map = MapData::from_pin(pin).map_err(io::Error::other).doing(doing)?;
+        let info = MapInfo::from_pin(pin).map_err(io::Error::other).doing(doing)?;
+        Self::map(map.fd().as_fd(), info.max_entries(), consumes).doing(doing)
+    }
+
+    fn map(fd: impl AsFd, size: u32, consumes: bool) -> io::Result<Self> {
+        let page = page_size();
+        let size = u64::from(size);
+        let protection = if consumes { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        let consumer = Mapping::new(&fd, page, protection, 0)?;
+        let producer = Mapping::new(&fd, page + 2 * size as usize, ProtFlags::READ, page as u64)?;
+        let mut ring = Self { consumer, producer, size, page, place: 0, consumes };
+        ring.place = ring.consumed();
+        if !consumes {
+            ring.look_back();
+        }
+        Ok(ring)
+    }
+
+    /// The next record, if there is one, is copied to `record`.
+    pub fn next(&mut self, record: &mut Vec<u8>) -> Next {
+        loop {
+            let produced = self.produced();
+            if let Some(missed) = self.overtaken(produced) {
+                return Next::Missed(missed);
+            }
+            if self.place >= produced {
+                return Next::Nothing;
+            }
+            let offset = self.page + (self.place % self.size) as usize;
+            let head = self.head(offset);
+            if head & BUSY != 0 {
+                return Next::Nothing;
+            }
+            let length = u64::from(head & !DISCARDED);
+            if length > self.size - HEADER {
+                // Overwritten while it was read.
+                return self.overtaken(self.produced()).map_or(Next::Nothing, Next::Missed);
+            }
+            let begin = self.producer.at(offset + HEADER as usize).cast_const().cast::<u8>();
+            record.clear();
+            // SAFETY: within the data, which is mapped twice. The kernel may write to it meanwhile if others consume it; that is asked below.
+            record.extend_from_slice(unsafe { slice::from_raw_parts(begin, length as usize) });
+            // What was overwritten meanwhile is worth nothing.
+            if let Some(missed) = self.overtaken(self.produced()) {
+                return Next::Missed(missed);
+            }
+            self.place += (HEADER + length).next_multiple_of(8);
+            if self.consumes {
+                self.consumer_place().store(self.place, Ordering::Release);
+            }
+            if head & DISCARDED == 0 {
+                return Next::Record;
+            }
+        }
+    }
+
+    /// If what comes next has been overwritten, how much was; goes on with what has not been consumed.
+    fn overtaken(&mut self, produced: u64) -> Option<u64> {
+        if self.consumes || produced.saturating_sub(self.place) <= self.size {
+            return None;
+        }
+        let begin = self.place;
+        self.place = self.consumed();
+        Some(self.place.saturating_sub(begin))
+    }
+
+    /// Begins with what others have consumed, as far as it is still there. Records can't be found backwards: only from the beginning of
+    /// the data on, and only as long as that has not been used anew.
+    fn look_back(&mut self) {
+        if self.produced() <= self.size {
+            self.place = 0;
+        }
+    }
+
+    fn head(&self, offset: usize) -> u32 {
+        // SAFETY: within the data, and aligned to 8 bytes, as all records are; the kernel changes it at any time.
+        let head = unsafe { &*self.producer.at(offset).cast::<AtomicU32>() };
+        head.load(Ordering::Acquire)
+    }
+
+    fn produced(&self) -> u64 {
+        // SAFETY: the page begins with it; the kernel changes it at any time.
+        let place = unsafe { &*self.producer.at(0).cast::<AtomicU64>() };
+        place.load(Ordering::Acquire)
+    }
+
+    fn consumed(&self) -> u64 {
+        self.consumer_place().load(Ordering::Acquire)
+    }
+
+    fn consumer_place(&self) -> &AtomicU64 {
+        // SAFETY: the page begins with it; it is written only if it is mapped for that.
+        unsafe { &*self.consumer.at(0).cast::<AtomicU64>() }
+    }
+}
+
+/// Mapped memory.
+struct Mapping {
+    place: NonNull<libc::c_void>,
+    length: usize,
+}
+
+// SAFETY: the memory belongs to the process, whatever thread looks at it.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    fn new(fd: impl AsFd, length: usize, protection: ProtFlags, offset: u64) -> io::Result<Self> {
+        // SAFETY: at a place that the kernel chooses, so that nothing is unmapped by it.
+        let place = unsafe { mmap(ptr::null_mut(), length, protection, MapFlags::SHARED, fd, offset)? };
+        NonNull::new(place)
+            .map(|place| Self { place, length })
+            .ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl Mapping {
+    /// The address of a byte.
+    fn at(&self, byte: usize) -> *mut libc::c_void {
+        self.place.as_ptr().wrapping_byte_add(byte)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new`, and nobody has a reference into it any more.
+        let _ = unsafe { munmap(self.place.as_ptr(), self.length) };
+    }
+}
