@@ -125,7 +125,8 @@ fn check(bench: &Bench, only: &Only) -> Result<()> {
         step(&format!("measuring again what is worse than in the baseline: {}", worse.len()));
         let again = Only::These(worse.iter().flat_map(|worse| worse.of.clone()).collect());
         let (twice, _) = baseline.compare(&stage.measure(bench.effort(), &again)?, scope);
-        worse = twice.into_iter().filter(|again| worse.iter().any(|worse| worse.name == again.name)).collect();
+        worse =
+            twice.into_iter().filter(|again| worse.iter().any(|worse| worse.name == again.name)).collect();
     }
     ensure!(compared > 0, "nothing was compared: the baseline has none of these cases");
     if worse.is_empty() {
