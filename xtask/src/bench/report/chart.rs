@@ -124,6 +124,8 @@ const AXIS_LEFT: f64 = 56.0;
 const AXIS_BELOW: f64 = 44.0;
 const ABOVE: f64 = 12.0;
 const BESIDE: f64 = 32.0;
+/// The least from one label of an axis to the next.
+const APART: f64 = 40.0;
 
 /// Curves over two logarithmic axes, with what each is below them.
 pub(super) fn curves(across: &str, up: &str, curves: &[Curve]) -> String {
@@ -150,14 +152,16 @@ pub(super) fn curves(across: &str, up: &str, curves: &[Curve]) -> String {
             at + 4.0
         );
     }
+    let mut last = f64::NEG_INFINITY;
     for value in places(points().map(|(x, _)| *x)) {
         let at = x(value);
-        let _ = write!(
-            svg,
-            "<path d=\"M{at:.1} {floor:.1}v5\" class=\"axis\"/><text x=\"{at:.1}\" y=\"{:.1}\" class=\"tick\">{}</text>",
-            floor + 19.0,
-            thousands(value)
-        );
+        let _ = write!(svg, "<path d=\"M{at:.1} {floor:.1}v5\" class=\"axis\"/>");
+        // Where two are side by side, one label is enough.
+        if at - last > APART {
+            last = at;
+            let (below, text) = (floor + 19.0, thousands(value));
+            let _ = write!(svg, "<text x=\"{at:.1}\" y=\"{below:.1}\" class=\"tick\">{text}</text>");
+        }
     }
     let _ = write!(
         svg,

@@ -77,9 +77,9 @@ fn tiles(report: &Report, goals: &[Judged]) -> String {
 /// Packets a second of a core, from end to end.
 fn floods(lines: &[end_to_end::Line]) -> String {
     let mut html = String::from(
-        "<h2>Throughput, from end to end</h2><p class=\"dim\">Millions of requests a second on one core, which makes them, takes \
-         them in and counts what comes back; the same flood for everybody, in turn. Lines across the ends of bars are the spread of \
-         all rounds.</p>\
+        "<h2>Throughput, from end to end</h2><p class=\"dim\">Millions of requests a second of one core, which makes them, takes \
+         them in and counts what comes back; where two cores send, of each. The same flood for everybody, in turn. Lines across the ends \
+         of bars are the spread of all rounds.</p>\
          <ul class=\"legend\"><li><span class=\"key ours\"></span>icmpctl, native</li><li><span class=\"key ours2\"></span>icmpctl, \
          generic</li><li><span class=\"key peer\"></span>others</li><li><span class=\"key floor\"></span>the least that an XDP program \
          has to do</li></ul><br>\n<div class=\"grid\">",
@@ -200,7 +200,7 @@ fn costs(packets: &Packets) -> String {
 /// What changes cost.
 fn changes(control: &Control) -> String {
     let mut html = String::from(
-        "<h2>Control plane</h2><div class=\"grid\"><div class=\"card wide\"><table><tr><th>command</th><th class=\"number\">ms</th><th class=\"number\">spread</th><th class=\"number\">MiB</th></tr>",
+        "<h2>Control plane</h2><div class=\"grid top\"><div class=\"card wide\"><table><tr><th>command</th><th class=\"number\">ms</th><th class=\"number\">spread</th><th class=\"number\">MiB</th></tr>",
     );
     for control::Line { name, seconds, mib, .. } in &control.lines {
         let [median, least, most] = [seconds.median, seconds.least, seconds.most].map(|time| time * 1000.0);
