@@ -78,7 +78,7 @@ pub(crate) fn draw(setup: Setup) -> Result<()> {
         serde_json::from_str(&fs::read_to_string(&path)?).context("reading the dashboard")?;
     let panels = dashboard["panels"].as_array().context("the dashboard has no panels")?;
 
-    let network = Network::make(&built.icmpctl, &interrupted)?;
+    let network = Network::make(&built.icmpctl, &interrupted, 1)?;
     network.ip(&format!("-n {SERVER} link set lo up"))?;
     let policy = network.with("dashboard.toml", traffic::POLICY)?;
     let run = ["run", SERVER_END, "--mode", "native", "--metrics", METRICS, "--policy"];

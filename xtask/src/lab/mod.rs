@@ -11,7 +11,7 @@ mod napi;
 pub(crate) mod network;
 pub(crate) mod nftables;
 mod summary;
-mod swaps;
+pub(crate) mod swaps;
 
 use anyhow::{Result, ensure};
 
@@ -34,7 +34,7 @@ pub(crate) fn run(setup: Setup, keep: bool) -> Result<()> {
     let interrupted = interrupt::listen()?;
     let built = userspace::both_halves(&Build { release: false, debug_log: false, setup })?;
     tools::ensure(setup)?;
-    let network = Network::make(&built.icmpctl, &interrupted)?;
+    let network = Network::make(&built.icmpctl, &interrupted, 1)?;
     let mut instruments = Instruments::load(&built.objects, None)?;
     instruments.pass_on_client(&network)?;
 
