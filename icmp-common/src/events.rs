@@ -89,8 +89,12 @@ impl Event {
     /// The reason, if the number is one's.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
-        Reason::ALL.iter().copied().find(|reason| *reason as u8 == self.reason)
+        reason(self.reason)
     }
+}
+
+fn reason(number: u8) -> Option<Reason> {
+    Reason::ALL.iter().copied().find(|reason| *reason as u8 == number)
 }
 
 /// What one CPU remembers of what it has told, from one program to the next.
@@ -194,11 +198,14 @@ impl Telling {
         }
         // Masked, because the kernel's verifier does not know what numbers there are.
         let rule = &mut self.rules[log.number as usize & (MAX_LOGGED - 1)];
-        rule.seen = rule.seen.wrapping_add(1);
-        if rule.seen < log.each {
-            return false;
+        // A rule's rates log each time; that is not to disturb how the rule itself counts.
+        if log.each > 1 {
+            rule.seen = rule.seen.wrapping_add(1);
+            if rule.seen < log.each {
+                return false;
+            }
+            rule.seen = 0;
         }
-        rule.seen = 0;
         if rule.window != window {
             rule.window = window;
             rule.used = 0;
@@ -334,6 +341,12 @@ const _: () = assert!(size_of::<Captured>() == 32);
 impl Captured {
     /// No rule was asked.
     pub const NO_RULE: u32 = u32::MAX;
+
+    /// The reason, if the number is one's.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        reason(self.reason)
+    }
 }
 
 /// Where one CPU keeps a packet that is under way and may be captured.

@@ -61,6 +61,13 @@ pub unsafe trait Plain: Copy + 'static {
         unsafe { core::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
     }
 
+    /// The value that consists of these bytes; `None` unless there are as many as it has.
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let place = bytes.as_ptr().cast::<Self>();
+        // SAFETY: as many bytes as it has; by the contract of this trait any are a value.
+        (bytes.len() == size_of::<Self>()).then(|| unsafe { place.read_unaligned() })
+    }
+
     /// The value that begins at a byte of some values; `None` if they end before it does, or if it is not aligned there.
     fn at<T: Plain>(values: &[T], byte: usize) -> Option<&Self> {
         let bytes = T::bytes(values).get(byte..)?.get(..size_of::<Self>())?;

@@ -23,9 +23,9 @@ use icmp_common::{
 };
 
 use crate::{
-    Frame, Side, State, ban, hidden,
+    Frame, Side, State, Step, ban, hidden,
     parse::{Message, UNTAGGED},
-    tell::{logs, note, note_rule},
+    tell::{logs, note_rule},
     unlikely,
 };
 
@@ -90,9 +90,10 @@ pub(crate) fn classify<const RARE: bool, Ip: Classifiable, F: Frame, S: State>(
     let outcome = first.outcome();
     let length = frame.read::<Ip>(at).map_or(0, |ip| ip.packet_length() as u32);
     state.count_rule(outcome.slot(), length);
+    state.log(Step::Classify, outcome.0);
     note_rule(state, outcome.slot());
     if logs(state) && outcome.logs() {
-        note(frame, state, outcome.slot());
+        state.note(frame, outcome.slot(), 0);
     }
     Classified { outcome, destination }
 }

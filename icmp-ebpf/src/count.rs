@@ -6,7 +6,7 @@ use icmp_common::{
     messages::{TYPES, fragments},
 };
 
-use crate::{Reason, State, Verdict, parse::Message, tell::tell};
+use crate::{Reason, State, Step, Verdict, parse::Message, tell::tell};
 
 /// Counts the packet under its reason, and by its type and code if the reason does not say what these are; tells of it to who wants to
 /// know; and says what becomes of it.
@@ -24,6 +24,7 @@ pub(crate) fn count<S: State>(
 /// The same, for a family and reason of which the slot is known.
 #[inline(always)]
 pub(crate) fn exit<S: State>(state: &mut S, family: Family, slot: Slot, message: Option<Message>) {
+    state.log(Step::Count, slot.number());
     state.count(slot, message.map(|message| message_slot(family, message)));
     tell(state, slot);
 }

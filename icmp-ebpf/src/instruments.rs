@@ -8,16 +8,19 @@ use aya_ebpf::{
     Global,
     bindings::{xdp_action, xdp_md},
     btf_maps::{Array, PerCpuArray, ProgramArray},
-    helpers::generated::bpf_ktime_get_ns,
+    helpers::{
+        bpf_xdp_adjust_head,
+        generated::{bpf_ktime_get_ns, bpf_xdp_get_buff_len},
+    },
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
 use icmp_common::{
     Family, checksum,
     wire::{
-        Wire,
+        Packet, Wire,
         ethernet::{self, Ethernet},
-        icmp::{ECHO4, ECHO6, Icmp},
+        icmp::{self, ECHO4, ECHO6, Icmp, UNREACHABLE4},
         ipv4::{self, Ipv4},
         ipv6::{self, Ipv6},
     },
@@ -33,6 +36,9 @@ static SOURCE_AT: Global<u32> = Global::new(0);
 /// Where in the frame the checksum stands that covers the source address: the IPv4 header's or ICMPv6's.
 #[unsafe(no_mangle)]
 static CHECKSUM_AT: Global<u32> = Global::new(0);
+/// Length of the frames of [`enter`] if programs under test put something before them, which has to be taken off again; 0: none does.
+#[unsafe(no_mangle)]
+static LENGTH: Global<u32> = Global::new(0);
 /// How many heavy sources there are besides, side by side above the others, which send half of all frames together.
 #[unsafe(no_mangle)]
 static HEAVY_SOURCES: Global<u32> = Global::new(0);
@@ -67,6 +73,9 @@ static SENT: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// Echo replies that [`sink`] received, by the number of their [`Family`].
 #[btf_map]
 static REPLIES: PerCpuArray<u64, 2> = PerCpuArray::new();
+/// Errors about the flood that [`sink`] received.
+#[btf_map]
+static ERRORS: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// The first bytes of a frame: room for two VLAN tags and the headers of an ICMPv6 message.
 ///
@@ -153,6 +162,12 @@ fn pass(_context: XdpContext) -> u32 {
     xdp_action::XDP_PASS
 }
 
+/// Drops everything: what is left is what a packet takes to get here.
+#[xdp(frags)]
+fn discard(_context: XdpContext) -> u32 {
+    xdp_action::XDP_DROP
+}
+
 /// The least that a program which answers has to do, and so the measure for one: exchanges the MAC addresses.
 #[xdp(frags)]
 fn mac_swap(context: XdpContext) -> u32 {
@@ -167,10 +182,48 @@ fn mac_swap(context: XdpContext) -> u32 {
     xdp_action::XDP_TX
 }
 
+/// What a ping's answer takes if nothing is asked that need not be: no address, no checksum, no setting, no counter.
+#[xdp(frags)]
+fn minimal_echo(context: XdpContext) -> u32 {
+    match answer(&mut PacketFrame::new(context.ctx)) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_PASS,
+    }
+}
+
+/// Makes a plain IPv4 echo request its reply; its TTL stays.
+#[inline(always)]
+fn answer(frame: &mut PacketFrame) -> Option<()> {
+    let ip = size_of::<Ethernet>();
+    if frame.read::<Ethernet>(0)?.ether_type() != ethernet::IPV4 {
+        return None;
+    }
+    let Packet { ip: header, icmp } = frame.write::<Packet<Ipv4>>(ip)?;
+    let is_plain =
+        header.version_ihl() == ipv4::PLAIN && header.protocol == ipv4::ICMP && !header.is_fragment();
+    if !is_plain || !icmp.is_plain(ECHO4.request) {
+        return None;
+    }
+    header.reverse();
+    icmp.set_type(ECHO4.reply, icmp.reply_checksum(ECHO4));
+    frame.write::<Ethernet>(0)?.reverse();
+    Some(())
+}
+
+/// What an error can't be made without: puts before the frame what an IPv4 error has more than the packet that it is about.
+#[xdp(frags)]
+fn grow(context: XdpContext) -> u32 {
+    // SAFETY: the kernel calls an XDP program with a valid context.
+    match unsafe { bpf_xdp_adjust_head(context.ctx, -((ipv4::HEADER + icmp::HEADER) as i32)) } {
+        0 => xdp_action::XDP_TX,
+        _ => xdp_action::XDP_ABORTED,
+    }
+}
+
 /// Makes the frame the request again that the last round turned into a reply, and calls the program under test.
 #[xdp(frags)]
 fn enter(context: XdpContext) -> u32 {
-    if write_request(context.ctx).is_some() {
+    if shorten(context.ctx).is_some() && write_request(context.ctx).is_some() {
         // SAFETY: nothing here waits to be dropped.
         unsafe { PROGRAMS.tail_call(&context, 0) };
     }
@@ -200,11 +253,16 @@ fn generate(context: XdpContext) -> u32 {
     xdp_action::XDP_TX
 }
 
-/// Counts echo replies to the flood, by their identifier and sequence number, and drops them; passes everything else.
+/// Counts echo replies to the flood and errors about it, by identifier and sequence number, and drops them; passes everything else.
 #[xdp(frags)]
 fn sink(context: XdpContext) -> u32 {
-    let Some(family) = echo_reply(&PacketFrame::new(context.ctx)) else { return xdp_action::XDP_PASS };
-    if let Some(count) = REPLIES.get_ptr_mut(family as u32) {
+    let frame = PacketFrame::new(context.ctx);
+    let count = match echo_reply(&frame) {
+        Some(family) => REPLIES.get_ptr_mut(family as u32),
+        None if is_error(&frame) == Some(true) => ERRORS.get_ptr_mut(0),
+        None => return xdp_action::XDP_PASS,
+    };
+    if let Some(count) = count {
         // SAFETY: this CPU's own value; XDP programs do not interrupt each other on one CPU.
         unsafe { *count += 1 };
     }
@@ -288,6 +346,22 @@ fn is_due(now: u64, gap: u64) -> bool {
     true
 }
 
+/// Takes off what the last round has put before the frame.
+#[inline(always)]
+fn shorten(context: *mut xdp_md) -> Option<()> {
+    let length = LENGTH.load();
+    if length == 0 {
+        return Some(());
+    }
+    // SAFETY: the kernel calls an XDP program with a valid context.
+    let more = unsafe { bpf_xdp_get_buff_len(context) } - u64::from(length);
+    if more == 0 {
+        return Some(());
+    }
+    // SAFETY: as above.
+    (unsafe { bpf_xdp_adjust_head(context, more as i32) } == 0).then_some(())
+}
+
 /// Writes the template, and the next source address if there are several.
 #[inline(always)]
 fn write_request(context: *mut xdp_md) -> Option<()> {
@@ -345,6 +419,24 @@ fn echo_reply(frame: &PacketFrame) -> Option<Family> {
         }
         _ => None,
     }
+}
+
+/// Whether it is the error "destination unreachable" of IPv4 about the template. A host that makes one can have written the quote's
+/// header anew, so that is not looked at.
+#[inline(always)]
+fn is_error(frame: &PacketFrame) -> Option<bool> {
+    let ip = size_of::<Ethernet>();
+    let template = TEMPLATE.get(0)?.rest.as_flattened();
+    if frame.read::<Ethernet>(0)?.ether_type() != ethernet::IPV4 {
+        return Some(false);
+    }
+    let Packet { ip: header, icmp } = frame.read::<Packet<Ipv4>>(ip)?;
+    let is_error = header.version_ihl() == ipv4::PLAIN
+        && header.protocol == ipv4::ICMP
+        && icmp.icmp_type() == UNREACHABLE4;
+    let quote = frame.read::<Packet<Ipv4>>(ip + ipv4::HEADER + icmp::HEADER)?;
+    let sent = template[ipv4::HEADER + 4..].first_chunk().copied().map(u32::from_ne_bytes);
+    Some(is_error && sent == Some(u32::from_ne_bytes(quote.icmp.rest)))
 }
 
 /// The licence that the kernel reads.

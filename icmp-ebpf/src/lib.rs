@@ -27,7 +27,7 @@ mod traceroute;
 
 pub use classify::Facts;
 pub use frame::{Frame, MAX_SUM};
-pub use icmp_common::reason::{Reason, Verdict};
+pub use icmp_common::reason::{Reason, Step, Verdict};
 pub use state::{NextHop, Route, Side, State};
 
 use icmp_common::{
@@ -177,6 +177,7 @@ fn rare<F: Frame, S: State>(frame: &mut F, state: &mut S, end: End) -> Verdict {
         reject(frame, ip, family, ruling.ruling())
     };
     // The one place where errors are built.
+    state.log(Step::Reject, code.map_or(u32::MAX, u32::from));
     let sent = match code {
         Some(code) => error(frame, state, ip, family, code),
         None => Sent::No,
@@ -242,6 +243,7 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
     frame: &mut F,
     state: &mut S,
 ) -> Result<Reason, End> {
+    state.log(Step::Parse, Ip::FAMILY as u32);
     arrive(state, Ip::FAMILY);
     let Some(packet) = frame.read::<Packet<Ip>>(IP) else { return Ok(Reason::BadHeader) };
     let message = Message::new(packet.icmp.message());
@@ -251,7 +253,9 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
         Ruling::Permit => {}
         // limit: the rule's rates.
         Ruling::Limit => {
-            if !limit::is_within::<Ip, F, S>(frame, state, IP, classified.outcome.rate()) {
+            let is_within = limit::is_within::<Ip, F, S>(frame, state, IP, classified.outcome.rate());
+            state.log(Step::Limit, is_within.into());
+            if !is_within {
                 return Ok(Reason::OverLimit);
             }
         }
@@ -259,7 +263,9 @@ fn message<const IP: usize, Ip: Answerable, F: Frame, S: State>(
         ruling => return Err(End::rejected(Ip::FAMILY, ruling)),
     }
     // answer: echo requests to served addresses, in place; other requests, in `rare`.
-    answer::<IP, Ip, F, S>(frame, state, classified.destination).ok_or(End::rare(End::QUERY, Ip::FAMILY))
+    let reason = answer::<IP, Ip, F, S>(frame, state, classified.destination);
+    state.log(Step::Answer, reason.map_or(u32::MAX, |reason| reason as u32));
+    reason.ok_or(End::rare(End::QUERY, Ip::FAMILY))
 }
 
 /// What becomes of a request of another type than echo: timestamp or extended echo.
@@ -290,6 +296,7 @@ fn unusual<F: Frame, S: State>(frame: &mut F, state: &mut S, ip: usize, family: 
     if !parsed.ours {
         return (End::PASS, message);
     }
+    state.log(Step::Parse, family as u32);
     arrive(state, family);
     if parsed.reason == Reason::BadHeader {
         let reason = discard(frame, state);

@@ -9,6 +9,7 @@ use icmp_common::{
     dynamic::{Membership, Until},
     events::Telling,
     limits::Purse,
+    reason::Step,
     tables::{Decision, DestinationCell},
     wire::{ethernet::MacParts, ipv6::Halves},
 };
@@ -16,8 +17,8 @@ use icmp_common::{
 use crate::{
     Frame, ban,
     classify::{Facts, destination, sets_of, settle, source},
-    limit::{begins, takes},
-    tell::describe,
+    limit::{Over, begins, over},
+    tell::note,
 };
 
 /// Settings, tables, counters, buckets and the routing table, in the kernel or on the host.
@@ -79,12 +80,12 @@ pub trait State {
     /// Nanoseconds of UTC since 1970.
     fn utc(&self) -> u64;
 
-    /// Takes what a packet of some length costs out of the bucket with a key, by the rate that begins at a byte of the tables.
-    fn takes(&mut self, rate: u32, key: [u64; 2], length: u32) -> bool
+    /// Whether a frame, whose IP header begins at `at`, is over the rate of this number.
+    fn over<F: Frame>(&mut self, frame: &F, at: usize, family: Family, number: u32) -> Over
     where
         Self: Sized,
     {
-        takes(self, rate, key, length)
+        over(frame, self, at, family, number)
     }
     /// Takes tokens out of a bucket; see [`icmp_common::bucket`].
     fn take(&mut self, place: Place, ask: Ask) -> Taken;
@@ -126,26 +127,30 @@ pub trait State {
     /// Counts one packet of some length in a slot of those for rules.
     fn count_rule(&mut self, slot: u32, length: u32);
 
-    /// Whether somebody with this key begins to be over the rate that begins at a byte of the tables.
-    fn begins(&mut self, rate: u32, key: [u64; 2]) -> bool
+    /// Whether whoever a frame counts for begins to be over the rate that begins at a byte of the tables.
+    fn begins<F: Frame>(&mut self, frame: &F, at: usize, family: Family, rate: u32) -> bool
     where
         Self: Sized,
     {
-        begins(self, rate, key)
+        begins(frame, self, at, family, rate)
     }
     /// What this CPU remembers of what it has told.
     fn telling(&mut self) -> Option<&mut Telling>;
     /// The [`window`](icmp_common::events::window) that it is.
     fn window(&self) -> u32;
-    /// Notes what an event about a frame will say.
+    /// Notes a frame that the rule with this slot logs, or that is over the rate with this slot ([`icmp_common::events::Event::OVER`]).
     fn note<F: Frame>(&mut self, frame: &F, slot: u32, flags: u8)
     where
         Self: Sized,
     {
-        describe(frame, self, slot, flags);
+        note(frame, self, slot, flags);
     }
     /// Puts the event that has been noted into the ring buffer, about a packet that is counted in this slot.
     fn tell(&mut self, slot: Slot);
+
+    /// Says what a step has come to, where the kernel half is built to log that (`kernel/log.rs` has what each number means).
+    #[inline(always)]
+    fn log(&self, _step: Step, _number: u32) {}
 
     /// Keeps the first bytes of the frame, if it may be one that somebody captures.
     fn arrive(&mut self, family: Family);

@@ -54,18 +54,12 @@ pub(crate) fn note_rule<S: State>(state: &mut S, slot: u32) {
     }
 }
 
-/// Notes the packet, because the rule with this slot logs it, if it is its turn.
+/// Notes the packet, because the rule with this slot logs it, if it is its turn; or, with [`Event::OVER`], that somebody is over the rate
+/// with this slot as of this packet. It is [`State::note`] that is called.
 #[inline(always)]
-pub(crate) fn note<F: Frame, S: State>(frame: &F, state: &mut S, slot: u32) {
-    if wants(state, slot) {
-        state.note(frame, slot, 0);
-    }
-}
-
-/// Notes that somebody is over the rate with this slot as of this packet.
-#[inline(always)]
-pub(crate) fn note_over<F: Frame, S: State>(frame: &F, state: &mut S, slot: u32) {
-    if let Some(telling) = state.telling()
+pub(crate) fn note<F: Frame, S: State>(frame: &F, state: &mut S, slot: u32, flags: u8) {
+    if flags & Event::OVER != 0
+        && let Some(telling) = state.telling()
         && telling.pending != 0
     {
         telling.event.slot = slot;
@@ -73,7 +67,7 @@ pub(crate) fn note_over<F: Frame, S: State>(frame: &F, state: &mut S, slot: u32)
         return;
     }
     if wants(state, slot) {
-        state.note(frame, slot, Event::OVER);
+        describe(frame, state, slot, flags);
     }
 }
 
@@ -97,9 +91,9 @@ pub(crate) fn tell<S: State>(state: &mut S, slot: Slot) {
     }
 }
 
-/// Writes down what there is to say of a packet. It is [`State::note`] that is called.
+/// Writes down what there is to say of a packet.
 #[inline(always)]
-pub(crate) fn describe<F: Frame, S: State>(frame: &F, state: &mut S, slot: u32, flags: u8) {
+fn describe<F: Frame, S: State>(frame: &F, state: &mut S, slot: u32, flags: u8) {
     let (ip, ether_type) = match tags(frame) {
         Some((0, ether_type)) => (UNTAGGED, ether_type),
         Some((1, ether_type)) => (TAGGED, ether_type),

@@ -5,7 +5,7 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, ChildStdout, Command, Output, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -268,6 +268,16 @@ impl Running {
         kill_process(pid, signal).unwrap();
     }
 
+    /// What it prints, for somebody else to read, or nobody.
+    ///
+    /// # Panics
+    ///
+    /// Panics if somebody else has it already.
+    #[must_use]
+    pub fn stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().unwrap()
+    }
+
     /// Waits for its end.
     ///
     /// # Panics
@@ -281,7 +291,9 @@ impl Running {
             reader.join().unwrap();
         }
         let mut stdout = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_string(&mut stdout).unwrap();
+        }
         Finished { status, stdout, stderr: self.said() }
     }
 }

@@ -6,11 +6,18 @@ use std::{
 };
 
 use aya::programs::{TestRun as _, TestRunOptions};
-use icmp_common::counters::Counters;
+use icmp_common::{
+    Plain as _,
+    counters::Counters,
+    events::{Event, Told},
+};
 use icmp_ebpf::Verdict;
 use icmp_userspace::{
-    kernel::load::{Program, Taps},
-    observe::{counters, rules::Counts},
+    kernel::{
+        load::{Program, Taps},
+        ring::{Next, Ring},
+    },
+    observe::{counters, rules::Counts, told},
     policy::compile::Tables,
 };
 
@@ -77,6 +84,36 @@ impl Loaded {
         let pin = bpffs.path().join("rules");
         self.program.pin("RULES", &pin).unwrap();
         Counts::read_pinned(&pin).unwrap()
+    }
+
+    /// The events that it has told since this was asked last.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        let bpffs = Bpffs::new();
+        let pin = bpffs.path().join("events");
+        self.program.pin("EVENTS", &pin).unwrap();
+        let mut ring = Ring::open(&pin, true).unwrap();
+        let (mut events, mut record) = (Vec::new(), Vec::new());
+        loop {
+            match ring.next(&mut record) {
+                Next::Record => {
+                    let words: Vec<_> =
+                        record.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word)).collect();
+                    events.push(*Event::at(&words, 0).unwrap());
+                }
+                Next::Nothing => return events,
+                Next::Missed(bytes) => panic!("{bytes} bytes missed"),
+            }
+        }
+    }
+
+    /// What has become of all events.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        let bpffs = Bpffs::new();
+        let pin = bpffs.path().join("telling");
+        self.program.pin("TELLING", &pin).unwrap();
+        told::Counts::open(&pin).and_then(|counts| counts.events()).unwrap()
     }
 
     /// Takes a frame, which it passes or drops, through it over and over, on several threads for some time.

@@ -329,6 +329,37 @@ pub const RESPOND: &str = "respond.to = [\"own\", \"192.0.2.0/29\", \"2001:db8::
                            respond.probe = [\"192.0.2.4/30\", \"192.0.3.7\", \"2001:db8::/126\", \"2001:db8:0:1::/64\"]\n\
                            acl.errors = { per-source = \"1000000/s\", total = \"1000000/s\" }\n";
 
+/// Any filter of a capture, as text, and a rule that asks the same of packets.
+pub fn filter() -> impl Strategy<Value = (String, Rule)> {
+    let scope = select(vec![Scope::Both, Scope::One(Family::Ipv4), Scope::One(Family::Ipv6)]);
+    let text = scope.prop_flat_map(|scope| {
+        let protocol = match scope {
+            Scope::Both => "icmp",
+            Scope::One(Family::Ipv4) => "icmp4",
+            Scope::One(Family::Ipv6) => "icmp6",
+        };
+        let address =
+            || address(scope).prop_map(|text| if text.starts_with("set:") { "any".to_owned() } else { text });
+        let kinds = prop_oneof![1 => Just(String::new()), 1 => kinds(scope)];
+        let options = options().prop_filter("of rules alone", |options| {
+            !["monitor", "log", "force"].iter().any(|word| options.contains(word))
+        });
+        (address(), address(), kinds, options).prop_map(move |(source, destination, kinds, options)| {
+            format!("{protocol} {source} {destination} {kinds} {options}")
+        })
+    });
+    text.prop_map(|text| {
+        let mut policy = file::parse(&format!("acl.rules = \"permit {text}\"")).unwrap();
+        (text, policy.acl.rules.remove(0))
+    })
+}
+
+/// Whether a rule that names no set is about a packet.
+#[must_use]
+pub fn is_about(rule: &Rule, packet: &Packet) -> bool {
+    matches(&Policy::default(), rule, packet, &|_, _| false)
+}
+
 /// Any policy, as text.
 pub fn policy() -> impl Strategy<Value = String> {
     let few = (prefix4(), prefix6()).prop_map(|(v4, v6)| vec![v4, v6]);

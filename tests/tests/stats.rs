@@ -114,3 +114,14 @@ fn c94_types_and_prefixes_count_exactly_in_native_mode() {
 fn c94_types_and_prefixes_count_exactly_in_generic_mode() {
     counts("generic");
 }
+
+/// A policy that does not count answers by prefix.
+#[test]
+#[ignore = "needs root and BPF"]
+fn prefixes_are_not_counted_unless_that_is_wanted() {
+    let lab = Lab::attached("generic", "respond.count = false");
+    assert_eq!(ping(&lab.client, &format!("-c 2 {SERVER4}")), (2, 2));
+    assert_eq!(stats(&lab, "served")["served"], json!([]));
+    let text = lab.icmpctl(&["stats", "--by", "served"]).ok();
+    assert!(text.contains("respond.count = false") && !text.contains("SERVED"), "{text}");
+}

@@ -28,8 +28,17 @@ pub(crate) struct Objects {
     pub(crate) instruments: PathBuf,
 }
 
+/// How the kernel half is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    /// As it is shipped.
+    Plain,
+    /// Each step of a packet is logged; it lies in a directory of its own.
+    DebugLog,
+}
+
 /// Builds the kernel half and puts its object files in their places.
-pub(crate) fn build(toolchain: &Toolchain, warnings: Warnings) -> Result<Objects> {
+pub(crate) fn build(toolchain: &Toolchain, half: Half, warnings: Warnings) -> Result<Objects> {
     // Always here, whatever CARGO_TARGET_DIR says: `icmpctl` embeds the file by its path in the workspace.
     let directory = workspace().join("target/ebpf");
     let mut cargo = match toolchain.core {
@@ -42,7 +51,7 @@ pub(crate) fn build(toolchain: &Toolchain, warnings: Warnings) -> Result<Objects
     };
     cargo
         .args(["build", "--profile", "ebpf", "--target", TARGET])
-        .args(["--package", "icmp-ebpf", "--features", "kernel"])
+        .args(["--package", "icmp-ebpf", "--features", half.features()])
         .arg("--target-dir")
         .arg(&directory)
         .env("RUSTC", &toolchain.rustc)
@@ -55,6 +64,11 @@ pub(crate) fn build(toolchain: &Toolchain, warnings: Warnings) -> Result<Objects
     if toolchain.core == Core::FromSource {
         cargo.args(["-Z", "build-std=core"]);
     }
+    let directory = match half {
+        Half::Plain => directory,
+        Half::DebugLog => directory.join("debug-log"),
+    };
+    fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     let binaries = cargo_build(&mut cargo, "building the kernel half", warnings, &EXPECTED)
         .with_context(|| format!("with {} and {}", toolchain.rustc.display(), toolchain.linker.display()))?;
     for (binary, object) in OBJECTS {
@@ -64,6 +78,15 @@ pub(crate) fn build(toolchain: &Toolchain, warnings: Warnings) -> Result<Objects
         copy_if_changed(path, &directory.join(object))?;
     }
     Ok(Objects { icmpctl: directory.join(OBJECTS[0].1), instruments: directory.join(OBJECTS[1].1) })
+}
+
+impl Half {
+    const fn features(self) -> &'static str {
+        match self {
+            Self::Plain => "kernel",
+            Self::DebugLog => "kernel,debug-log",
+        }
+    }
 }
 
 /// What rustc is told, in cargo's encoding.

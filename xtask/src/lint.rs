@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::{
     Setup,
     cargo::{KERNEL_OBJECT, Warnings, cargo, run},
-    ebpf,
+    ebpf::{self, Half},
     say::step,
     toolchain,
 };
@@ -16,7 +16,7 @@ pub(crate) fn all(setup: Setup) -> Result<()> {
     run(cargo().args(["fmt", "--all", "--check"]), "checking the format (cargo fmt mends it)")?;
 
     // Before the rest, which embeds it.
-    ebpf::build(&toolchain::ensure(setup)?, Warnings::Deny)?;
+    ebpf::build(&toolchain::ensure(setup)?, Half::Plain, Warnings::Deny)?;
 
     // Not --all-features: `kernel` switches on binaries that exist for BPF alone.
     let workspace = ["--workspace", "--features", KERNEL_OBJECT, "--quiet"];

@@ -45,7 +45,7 @@ pub(crate) fn run(run: &Run) -> Result<()> {
 
 /// Runs `icmpctl run IFACE OPTIONS`, through sudo if we are not root. Returns only if that can't be started.
 fn on_interface(run: &Run, interface: &OsStr) -> Result<()> {
-    let built = userspace::both_halves(&Build { release: run.release, setup: run.setup })?;
+    let built = userspace::both_halves(&Build { release: run.release, debug_log: false, setup: run.setup })?;
     let mut command = if rustix::process::geteuid().is_root() {
         Command::new(&built.icmpctl)
     } else if let Some(sudo) = find("sudo") {

@@ -42,7 +42,7 @@ pub(crate) struct Test {
 
 /// Sets up, builds, and runs the tests: those that were asked for by name or by kernel, or all, here and then under other kernels.
 pub(crate) fn all(test: &Test) -> Result<()> {
-    let built = userspace::both_halves(&Build { release: false, setup: test.setup })?;
+    let built = userspace::both_halves(&Build { release: false, debug_log: false, setup: test.setup })?;
     let name = test.name.as_deref().unwrap_or_default();
     if !test.kernel.is_empty() {
         return Kernels::ready(&test.kernel, test.setup)?.test(&built.objects, name);

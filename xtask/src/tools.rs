@@ -23,7 +23,7 @@ const TOOLS: [Tool; 8] = [
 ];
 
 /// What the tests call besides: people's own clients, and terminals.
-const CLIENTS: [Tool; 8] = [
+const CLIENTS: [Tool; 9] = [
     ("traceroute", "traceroute"),
     ("mtr", "mtr-tiny"),
     ("tracepath", "iputils-tracepath"),
@@ -32,11 +32,14 @@ const CLIENTS: [Tool; 8] = [
     ("scapy", "python3-scapy"),
     ("script", "bsdutils"),
     ("tmux", "tmux"),
+    ("tshark", "tshark"),
 ];
 
 /// What the tests of metrics call, which is unpacked and not installed: as a package it would be a service that is started, and half
 /// of it are pages for browsers.
 const UNPACKED: [Tool; 2] = [("prometheus", "prometheus"), ("promtool", "prometheus")];
+/// What icmpctl is measured beside, if that is wanted.
+const PEERS: [Tool; 3] = [("iptables", "iptables"), ("xdp-filter", "xdp-tools"), ("nsenter", "util-linux")];
 
 /// What it takes besides to boot Debian's kernels and to run tests in them.
 const EMULATOR: [Tool; 6] = [
@@ -51,6 +54,11 @@ const EMULATOR: [Tool; 6] = [
 /// Makes sure that every program is there that the lab calls.
 pub(crate) fn ensure(setup: Setup) -> Result<()> {
     ensure_these(setup, &TOOLS, "lab and bench")
+}
+
+/// Makes sure that everybody is there beside whom the bench can measure icmpctl.
+pub(crate) fn ensure_peers(setup: Setup) -> Result<()> {
+    ensure_these(setup, &PEERS, "comparisons")
 }
 
 /// Makes sure that every program is there that the tests or the lab call.

@@ -2,6 +2,8 @@
 
 mod capture;
 pub mod frame;
+#[cfg(feature = "debug-log")]
+mod log;
 pub mod maps;
 pub mod state;
 

@@ -39,8 +39,9 @@ use crate::{
     Facts, Frame, NextHop, Route, Side, State, ban,
     classify::{destination, sets_of, settle, source},
     hidden,
-    limit::{begins, takes},
-    tell::{describe, logs},
+    limit::{Over, begins, over},
+    parse::DOUBLE_TAGGED,
+    tell::{logs, note},
 };
 
 /// The program's maps, and the context that helpers want.
@@ -209,8 +210,8 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn takes(&mut self, rate: u32, [high, low]: [u64; 2], length: u32) -> bool {
-        icmpctl_takes(rate, high, low, length) != 0
+    fn over<F: Frame>(&mut self, _frame: &F, at: usize, family: Family, number: u32) -> Over {
+        Over(icmpctl_over(self.context, at as u32, family as u32, number))
     }
 
     #[inline(always)]
@@ -302,8 +303,8 @@ impl State for Maps {
     }
 
     #[inline(always)]
-    fn begins(&mut self, rate: u32, [high, low]: [u64; 2]) -> bool {
-        icmpctl_begins(rate, high, low) != 0
+    fn begins<F: Frame>(&mut self, _frame: &F, at: usize, family: Family, rate: u32) -> bool {
+        icmpctl_begins(self.context, at as u32, family as u32, rate) != 0
     }
 
     #[inline(always)]
@@ -326,6 +327,12 @@ impl State for Maps {
     #[inline(always)]
     fn tell(&mut self, slot: Slot) {
         icmpctl_tell(slot.number());
+    }
+
+    #[cfg(feature = "debug-log")]
+    #[inline(always)]
+    fn log(&self, step: crate::Step, number: u32) {
+        super::log::icmpctl_log(self.context, step as u32, number);
     }
 
     #[inline(always)]
@@ -371,15 +378,16 @@ extern "C" fn icmpctl_source(family: u32, high: u64, low: u64) -> u32 {
     source(&state, family_of(family), [high, low])
 }
 
-/// [`State::takes`], a function of its own for the same reason; 1 if there were tokens enough.
+/// [`State::over`], a function of its own for the same reason.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn icmpctl_takes(rate: u32, high: u64, low: u64, length: u32) -> u32 {
-    let mut state = Maps::new(ptr::null_mut());
-    if !state.has_rules() && state.setting(|config| &config.traceroute) == 0 {
+extern "C" fn icmpctl_over(context: *mut xdp_md, at: u32, family: u32, number: u32) -> u32 {
+    let mut state = Maps::new(context);
+    let is_needed = state.has_rules() || state.setting(|config| &config.traceroute) != 0;
+    if !is_needed || at as usize > DOUBLE_TAGGED {
         return 0;
     }
-    takes(&mut state, rate, [high, low], length).into()
+    over(&PacketFrame::new(context), &mut state, at as usize, family_of(family), number).0
 }
 
 /// [`State::sets_of`], a function of its own for the same reason.
@@ -434,9 +442,12 @@ extern "C" fn icmpctl_lasts(line: u32, tag: u32, pause: u64) -> u64 {
 /// [`State::begins`], a function of its own for the same reason; 1 if it begins.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn icmpctl_begins(rate: u32, high: u64, low: u64) -> u32 {
-    let mut state = Maps::new(ptr::null_mut());
-    (logs(&state) && begins(&mut state, rate, [high, low])).into()
+extern "C" fn icmpctl_begins(context: *mut xdp_md, at: u32, family: u32, rate: u32) -> u32 {
+    let mut state = Maps::new(context);
+    if !logs(&state) || at as usize > DOUBLE_TAGGED {
+        return 0;
+    }
+    begins(&PacketFrame::new(context), &mut state, at as usize, family_of(family), rate).into()
 }
 
 /// [`State::note`], a function of its own for the same reason.
@@ -445,7 +456,7 @@ extern "C" fn icmpctl_begins(rate: u32, high: u64, low: u64) -> u32 {
 extern "C" fn icmpctl_note(context: *mut xdp_md, slot: u32, flags: u32) -> u32 {
     let mut state = Maps::new(context);
     if logs(&state) {
-        describe(&PacketFrame::new(context), &mut state, slot, flags as u8);
+        note(&PacketFrame::new(context), &mut state, slot, flags as u8);
     }
     0
 }

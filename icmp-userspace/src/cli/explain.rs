@@ -15,7 +15,6 @@ use icmp_common::{
 use icmp_userspace::{
     explain::{
         capture::{Capture, Captured},
-        decode::Decoded,
         host::HostState,
         loaded::Loaded,
         outcome::{Explanation, Outcome},
@@ -27,6 +26,7 @@ use icmp_userspace::{
         listing, privileges,
         trial::{Difference, LONGEST, SHORTEST},
     },
+    observe::decode::Decoded,
     policy::{
         compile::{Interface, Tables},
         packet,

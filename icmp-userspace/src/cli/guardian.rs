@@ -41,6 +41,7 @@ pub(super) fn start(places: &Places, index: u32, pending: &Pending) -> anyhow::R
     arguments.extend(["--deadline".to_owned(), pending.deadline.to_string()]);
     arguments.extend(["--previous".to_owned(), pending.previous.to_string()]);
     outlive::start(places, &arguments, "starting the process that would bring the former policy back")
+        .map(drop)
 }
 
 impl Arguments {

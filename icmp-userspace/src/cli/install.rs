@@ -5,6 +5,7 @@ use icmp_common::config::NextHop;
 use icmp_userspace::{
     kernel::{
         change::{Change, New},
+        clock,
         interface::Netlink,
         state::{Generation, Snapshot},
     },
@@ -49,6 +50,7 @@ impl Compiled {
             for slot in slots.new_since(&former) {
                 slots.start(slot, counts.amount(slot));
             }
+            slots.begin(&former, clock::monotonic());
         }
         Self::with(netlink, change, source, source.generation(slots)).await
     }

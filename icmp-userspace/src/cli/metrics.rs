@@ -215,7 +215,9 @@ fn read(readable: Readable, known: Option<(u32, u64)>) -> anyhow::Result<(Readin
             .with_context(|| format!("reading {}", pin.display()))
     };
     let told = |pin: std::path::PathBuf| {
-        told::read_pinned(&pin).with_context(|| format!("reading {}", pin.display()))
+        told::Counts::open(&pin)
+            .and_then(|counts| counts.events())
+            .with_context(|| format!("reading {}", pin.display()))
     };
     // A snapshot that has just given way to another one is no reason to tell nothing.
     let hash = program.zip(snapshot.as_ref()).and_then(|(program, snapshot)| {

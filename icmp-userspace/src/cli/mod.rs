@@ -2,9 +2,11 @@
 
 mod apply;
 mod attach;
+mod capture;
 mod confirm;
 mod detach;
 mod doctor;
+mod events;
 mod explain;
 mod guardian;
 mod install;
@@ -22,6 +24,8 @@ mod stats;
 mod status;
 mod tap;
 mod top;
+#[cfg(feature = "debug-log")]
+mod trace;
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
@@ -33,8 +37,13 @@ use icmp_userspace::{
 };
 
 /// The kernel half, as it was built.
+#[cfg(not(feature = "debug-log"))]
 static OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/icmpctl.o"));
+/// The same, which logs each step.
+#[cfg(feature = "debug-log")]
+static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf/debug-log/icmpctl.o"));
 
 /// Answers pings and filters ICMP inside the network driver, and shows what it does.
 #[derive(Parser)]
@@ -80,6 +89,10 @@ enum Verb {
     Stats(stats::Arguments),
     /// Watch what becomes of packets on a full screen: by verdict, rule, type, source and destination
     Top(top::Arguments),
+    /// Show packets as they come and as their answers leave, and what was decided about them
+    Capture(capture::Arguments),
+    /// Show what rules with `log` tell of packets
+    Events(events::Arguments),
     /// Say what becomes of a packet, and why; nothing is counted and nothing sent
     Explain(explain::Arguments),
     /// Say what this kernel and its interfaces can do, and what that means
@@ -89,7 +102,7 @@ enum Verb {
     #[command(hide = true)]
     Guardian(guardian::Arguments),
     #[command(hide = true)]
-    Tap(tap::Arguments),
+    TapGuardian(tap::Arguments),
 }
 
 /// Something was typed that means nothing, which only showed when all of it was known.
@@ -148,11 +161,13 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Status(arguments) => arguments.run(places).await,
             Verb::Stats(arguments) => arguments.run(places).await,
             Verb::Top(arguments) => arguments.run(places).await,
+            Verb::Capture(arguments) => arguments.run(places).await,
+            Verb::Events(arguments) => arguments.run(places).await,
             Verb::Explain(arguments) => arguments.run(places).await,
             Verb::Doctor(arguments) => arguments.run(places).await,
             Verb::Policy(arguments) => arguments.run(),
             Verb::Guardian(arguments) => arguments.run(places).await,
-            Verb::Tap(arguments) => arguments.run(places).await,
+            Verb::TapGuardian(arguments) => arguments.run(places).await,
         }
     })
 }

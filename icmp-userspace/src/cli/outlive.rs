@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     os::unix::process::CommandExt as _,
     path::Path,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, ensure};
@@ -16,7 +16,7 @@ const READY: &[u8] = b"ready\n";
 
 /// Starts one in the network namespace of this thread, by what would be typed, and waits until it does not depend on us any more.
 /// `what` is what could not be done if that fails.
-pub(super) fn start(places: &Places, arguments: &[String], what: &'static str) -> anyhow::Result<()> {
+pub(super) fn start(places: &Places, arguments: &[String], what: &'static str) -> anyhow::Result<Child> {
     let absolute = |path: &Path| std::path::absolute(path).context(what);
     let mut command = Command::new("/proc/self/exe");
     command
@@ -36,7 +36,7 @@ pub(super) fn start(places: &Places, arguments: &[String], what: &'static str) -
         stdout.take(READY.len() as u64).read_to_end(&mut said).context(what)?;
     }
     ensure!(said == READY, "{what} failed: it ended at once");
-    Ok(())
+    Ok(child)
 }
 
 /// Says, as such a process, that it is on its own.

@@ -1,6 +1,7 @@
-//! `icmpctl run`: attach, stay, follow the interface's addresses and the policy's files, detach at the end.
+//! `icmpctl run`: attach, stay, follow the interface's addresses and the policy's files, log events, detach at the end.
 
 use std::{
+    future::pending,
     net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
@@ -11,6 +12,7 @@ use icmp_userspace::{
     kernel::{
         attach::{Places, Site},
         change::Change,
+        events::Begin,
         interface::{Netlink, Watch},
         sets::Entries,
         state::Snapshot,
@@ -22,6 +24,7 @@ use tokio::time::sleep;
 
 use super::{
     confirm::{Why, roll_back},
+    events::Reader,
     install::{self, Compiled},
     metrics,
     settings::{self, Settings},
@@ -43,6 +46,10 @@ pub(super) struct Arguments {
     /// Serve metrics at this address and port, as 127.0.0.1:9815
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics: Option<SocketAddr>,
+    /// Print each step of each packet, as the kernel half logs it
+    #[cfg(feature = "debug-log")]
+    #[arg(long)]
+    trace: bool,
 }
 
 impl Arguments {
@@ -66,6 +73,13 @@ impl Arguments {
             let index = site.interface.index;
             tokio::spawn(server.serve(metrics::Source::of(netlink.clone(), places.clone(), index)));
         }
+        #[cfg(feature = "debug-log")]
+        if self.trace {
+            tokio::spawn(super::trace::print(netlink.clone(), site.interface.index));
+        }
+        // What runs goes on running: events that can't be read are no reason to answer nobody.
+        let events = Reader::open(&site, Begin::Unread);
+        let mut events = events.inspect_err(|error| log::error!("events are not logged: {error:#}")).ok();
         let mut follower = Follower {
             netlink,
             site,
@@ -77,7 +91,10 @@ impl Arguments {
             failed: None,
             pruned: Instant::now(),
         };
-        let stayed = follower.stay(&mut signals, &mut watch).await;
+        let stayed = follower.stay(&mut signals, &mut watch, events.as_mut()).await;
+        if let Some(events) = &mut events {
+            events.log_last();
+        }
         let site = &mut follower.site;
         let name = site.interface.name.clone();
         say_totals(site);
@@ -127,10 +144,16 @@ struct Follower {
 
 impl Follower {
     /// Follows the interface until a signal comes; an error if it or the attachment is gone.
-    async fn stay(&mut self, signals: &mut Signals, watch: &mut Watch) -> anyhow::Result<()> {
+    async fn stay(
+        &mut self,
+        signals: &mut Signals,
+        watch: &mut Watch,
+        mut events: Option<&mut Reader>,
+    ) -> anyhow::Result<()> {
         loop {
             tokio::select! {
                 () = signals.any() => return Ok(()),
+                () = log_events(events.as_deref_mut()) => {}
                 () = watch.changed() => {}
                 () = sleep(PAUSE) => {}
             }
@@ -265,6 +288,14 @@ impl Follower {
             }
         }
         Ok(())
+    }
+}
+
+/// Writes events to the log; never ends.
+async fn log_events(events: Option<&mut Reader>) {
+    match events {
+        Some(events) => events.keep_logging().await,
+        None => pending().await,
     }
 }
 

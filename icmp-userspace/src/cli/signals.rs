@@ -1,13 +1,13 @@
-//! Signals that end what stays, once it has tidied up.
+//! The signals that end what stays: Ctrl-C, a service manager, a terminal that is closed.
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that end what stays: Ctrl-C, a service manager, a terminal that is closed.
+/// Those signals, from now on.
 pub(super) struct Signals([Signal; 3]);
 
 impl Signals {
-    /// Listens to them from now on.
+    /// Begins to listen.
     pub(super) fn listen() -> anyhow::Result<Self> {
         let listen = |kind| signal(kind).context("listening to signals");
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
@@ -15,7 +15,7 @@ impl Signals {
         Ok(Self([interrupt?, terminate?, hangup?]))
     }
 
-    /// Waits for one of them.
+    /// Waits for one.
     pub(super) async fn any(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.0;
         tokio::select! {

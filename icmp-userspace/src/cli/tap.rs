@@ -1,9 +1,9 @@
-//! What `capture` and `top` share: opening a channel of the program that runs, and closing it, also when they have been killed.
+//! What `capture` and `top` share: opening a channel of the program that runs, and closing it, however they end.
 //!
-//! An open channel costs something. So whoever opens one starts a process first, which nobody types, that waits for his end and
-//! closes what he has left open.
+//! Of one that can't close it, because it was killed or has failed, the guardian does: a process of its own, which nobody types, that
+//! waits for the end of the other one.
 
-use std::time::Duration;
+use std::{process::Child, time::Duration};
 
 use anyhow::Context as _;
 use icmp_common::events::Channel;
@@ -14,50 +14,81 @@ use icmp_userspace::kernel::{
     channels::{Tap, Which},
     interface::Netlink,
     privileges,
+    ring::Ring,
     state::Snapshot,
 };
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    process::{Pid, PidfdFlags, pidfd_open},
+    io::retry_on_intr,
+    process::{Pid, PidfdFlags, getppid, pidfd_open},
 };
 use tokio::time::sleep;
 
 use super::{install::Compiled, outlive, source::Source};
 
-/// What the process that waits is told.
+/// What the guardian is told.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The interface's number
     index: u32,
-    /// Whose end it waits for
-    process: i32,
+    /// The process that holds a channel
+    parent: i32,
 }
 
-/// How long it waits before it tries once more, and how often it does.
+/// How long it waits before it tries again what has failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often it tries.
 const ATTEMPTS: u32 = 30;
 
-/// Opens a channel on an interface. What runs goes on, with the same policy.
-pub(super) async fn open(
-    netlink: &Netlink,
-    places: &Places,
-    site: &mut Site,
-    which: Which,
-    channel: Channel,
-) -> anyhow::Result<Tap> {
-    let mut change = site.change("opening a channel").await?;
-    change.refuse_pending()?;
-    let (compiled, program) = as_it_runs(netlink, &change).await?;
-    let words = ["tap".to_owned(), change.site().interface.index.to_string(), std::process::id().to_string()];
-    outlive::start(places, &words, "starting the process that would close the channel")?;
-    Ok(change.open_channel(which, channel, &compiled.to_install(Snapshot::Of(program)))?)
+/// A channel that is open.
+pub(super) struct Tapped {
+    tap: Tap,
+    guardian: Child,
+    index: u32,
 }
 
-/// Closes a channel; what runs goes on without.
-pub(super) async fn close(netlink: &Netlink, site: &mut Site, tap: Tap) -> anyhow::Result<()> {
-    let mut change = site.change("closing a channel").await?;
-    let (compiled, program) = as_it_runs(netlink, &change).await?;
-    Ok(change.close_channel(tap, &compiled.to_install(Snapshot::Of(program)))?)
+impl Tapped {
+    /// Opens a channel, and the ring buffer of what comes through it. What runs goes on, with the same policy.
+    pub(super) async fn open(
+        netlink: &Netlink,
+        change: &mut Change<'_>,
+        places: &Places,
+        which: Which,
+        channel: Channel,
+    ) -> anyhow::Result<(Self, Ring)> {
+        let index = change.site().interface.index;
+        // It has to have what this process has.
+        let words = ["tap-guardian".to_owned(), index.to_string(), std::process::id().to_string()];
+        let guardian = outlive::start(places, &words, "starting the process that would close the channel")?;
+        privileges::drop_others(false)?;
+        let (compiled, program) = as_it_runs(netlink, change).await?;
+        let new = compiled.to_install(Snapshot::Of(program));
+        let (tap, ring) = change.open_channel(which, channel, &new)?;
+        Ok((Self { tap, guardian, index }, ring))
+    }
+
+    /// Closes it, unless the interface or the attachment is gone; what runs goes on without.
+    pub(super) async fn close(mut self, netlink: &Netlink, places: &Places) -> anyhow::Result<()> {
+        // Whatever is attached there now: it need not be what was when the channel was opened.
+        if let Some(mut site) = find(netlink, places, self.index).await? {
+            let mut change = site.change("closing a channel").await?;
+            let (compiled, program) = as_it_runs(netlink, &change).await?;
+            change.close_channel(self.tap, &compiled.to_install(Snapshot::Of(program)))?;
+        }
+        // There is nothing left that it could do.
+        let _ = self.guardian.kill();
+        let _ = self.guardian.wait();
+        Ok(())
+    }
+}
+
+/// Where our program is attached to an interface; `None` if that is gone, or nothing of ours is attached.
+async fn find(netlink: &Netlink, places: &Places, index: u32) -> anyhow::Result<Option<Site>> {
+    let Some(interface) = netlink.by_index(index).await? else { return Ok(None) };
+    match Site::open(netlink, &interface.name, places).await {
+        Err(Error::NotAttached { .. } | Error::NoInterface { .. }) => Ok(None),
+        site => Ok(Some(site?)),
+    }
 }
 
 /// What runs, compiled anew, and its program.
@@ -70,38 +101,44 @@ async fn as_it_runs(netlink: &Netlink, change: &Change<'_>) -> anyhow::Result<(C
 
 impl Arguments {
     pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
+        // Better no channel than one that nobody closes.
         privileges::check()?;
-        let process = Pid::from_raw(self.process).context("no process has this number")?;
-        let process = pidfd_open(process, PidfdFlags::empty()).context("waiting for a process")?;
-        outlive::be_ready()?;
-        // A process that has ended has no locks any more.
-        while poll(&mut [PollFd::new(&process, PollFlags::IN)], None) == Err(rustix::io::Errno::INTR) {}
+        self.wait().context("waiting for the end of the process that holds a channel")?;
+        privileges::drop_others(false)?;
         let netlink = Netlink::open()?;
         let mut failed = 0;
         loop {
-            match close_left(&netlink, places, self.index).await {
-                Err(_) if failed < ATTEMPTS => {
+            match self.close(&netlink, places).await {
+                Err(error) if failed == ATTEMPTS => return Err(error),
+                Err(_) => {
                     failed += 1;
                     sleep(PAUSE).await;
                 }
-                outcome => return outcome,
+                Ok(()) => return Ok(()),
             }
         }
     }
-}
 
-/// Closes the channels that nobody holds any more.
-async fn close_left(netlink: &Netlink, places: &Places, index: u32) -> anyhow::Result<()> {
-    // An interface that is gone, or that nothing is attached to, has no channels.
-    let Some(interface) = netlink.by_index(index).await? else { return Ok(()) };
-    let mut site = match Site::open(netlink, &interface.name, places).await {
-        Err(Error::NotAttached { .. }) => return Ok(()),
-        site => site?,
-    };
-    let mut change = site.change("closing a channel").await?;
-    if change.has_stale_channel() {
-        let (compiled, program) = as_it_runs(netlink, &change).await?;
-        change.swap(&compiled.to_install(Snapshot::Of(program)))?;
+    /// Waits for the end of the other process: then all that it held is free.
+    fn wait(&self) -> anyhow::Result<()> {
+        let parent = Pid::from_raw(self.parent).context("no process has such a number")?;
+        let process = pidfd_open(parent, PidfdFlags::empty())?;
+        // Otherwise it may be yet another one.
+        if getppid() == Some(parent) {
+            outlive::be_ready()?;
+            retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], None))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Closes what that one has left open. Somebody else may have opened it since.
+    async fn close(&self, netlink: &Netlink, places: &Places) -> anyhow::Result<()> {
+        let Some(mut site) = find(netlink, places, self.index).await? else { return Ok(()) };
+        let mut change = site.change("closing a channel").await?;
+        if !change.has_stale_channel() {
+            return Ok(());
+        }
+        let (compiled, program) = as_it_runs(netlink, &change).await?;
+        Ok(change.close_stale_channels(&compiled.to_install(Snapshot::Of(program)))?)
+    }
 }

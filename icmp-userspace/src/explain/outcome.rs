@@ -7,8 +7,10 @@ use icmp_common::{
 };
 use serde::Serialize;
 
-use super::decode::Decoded;
-use crate::policy::slots::{GUARD_TEXT, Line};
+use crate::{
+    observe::decode::Decoded,
+    policy::slots::{self, GUARD_TEXT, Line},
+};
 
 /// What came of a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,11 +74,7 @@ impl Rule<'_> {
     /// What it is called: by its number, with the preset that it is from.
     #[must_use]
     pub fn name(&self) -> String {
-        match (self.number, self.origin) {
-            (Some(number), "file") => format!("rule {number}"),
-            (Some(number), preset) => format!("rule {number} of the preset {preset}"),
-            (None, _) => self.text.to_owned(),
-        }
+        slots::rule_name(self.number, self.origin, self.text)
     }
 
     /// What the rules say, if this one decides.

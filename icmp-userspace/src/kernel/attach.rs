@@ -16,7 +16,7 @@ use super::{
     lock::Lock,
     pins::Pins,
     privileges,
-    record::{Channels, Files, Record},
+    record::{Files, Record},
     state::State,
 };
 use crate::policy::slots::Slots;
@@ -207,9 +207,8 @@ impl Change<'_> {
         let program = match replaced {
             Some(_) => {
                 let program = self.swap(new)?;
-                let record = self.site.files.read();
-                let channels = record.as_ref().map(|record| record.channels.clone()).unwrap_or_default();
-                self.record(record.and_then(|record| record.why_generic), channels, options)?;
+                let why_generic = self.site.files.read().and_then(|record| record.why_generic);
+                self.record(why_generic, options)?;
                 program
             }
             None => self.attach_anew(new, options)?,
@@ -258,28 +257,26 @@ impl Change<'_> {
         state.write(id, new.generation, new.snapshot)?;
         self.enforce_sets(&new.generation.slots, &Slots::default())?;
         let (link, why_generic) = create_link(interface, program, options.mode)?;
-        self.record(why_generic, Channels::default(), options)?;
+        self.record(why_generic, options)?;
         link.pin(&pins.link()).doing(|| format!("pinning {}", pins.link().display()))?;
         self.settle(id, None)?;
         Ok(link)
     }
 
-    fn record(
-        &self,
-        why_generic: Option<String>,
-        channels: Channels,
-        options: &Options,
-    ) -> Result<(), Error> {
+    fn record(&self, why_generic: Option<String>, options: &Options) -> Result<(), Error> {
         let follower = options.follows.then(std::process::id);
         let Site { interface, files, state, .. } = &*self.site;
+        // Channels that are open stay so.
+        let channels = files.read().map(|record| record.channels).unwrap_or_default();
         let new = Record::new(&interface.name, state.directory());
-        files.write(&Record { why_generic, channels, follower, ..new })
+        files.write(&Record { why_generic, follower, channels, ..new })
     }
 
     /// Detaches our program and removes its pins; also what a killed process left of them. Nothing is touched unless
     /// all of it is ours. The last good policy stays in the state directory, and the entries of dynamic sets.
     pub fn detach(&mut self) -> Result<(), Error> {
         privileges::drop_others(false)?;
+        self.remove_stale_locks()?;
         let Site { interface, pins, files, state, link, .. } = &mut *self.site;
         if link.is_none() && !pins.exist()? {
             return Err(Error::NotAttached { interface: interface.name.clone() });

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     attach::Site,
     bans::{self, Ban},
-    channels,
+    channels::{self, Which},
     error::{Doing as _, Error},
     load::{BUCKETS, Program},
     lock::Lock,
@@ -121,8 +121,11 @@ impl<'a> Change<'a> {
         }
         // Only now: those that are pinned belong to the program that ran until here.
         let pinned = if fit || kept.is_empty() { Ok(()) } else { pins.pin_buckets(&program) };
-        let forgotten = pinned.and_then(|()| self.forget_closed(&taps));
-        let tidied = forgotten.and_then(|()| self.settle(id, files.read().and_then(|record| record.pending)));
+        let mut closed =
+            Which::ALL.into_iter().filter(|which| taps.rings.iter().all(|(open, _)| open != which));
+        let pinned = pinned.and_then(|()| closed.try_for_each(|which| pins.remove_channel(which)));
+        let pinned = pinned.and_then(|()| self.remove_stale_locks());
+        let tidied = pinned.and_then(|()| self.settle(id, files.read().and_then(|record| record.pending)));
         tidied.map_err(|error| Error::Untidy { error: Box::new(error) })?;
         Ok(id)
     }

@@ -2,7 +2,7 @@
 //!
 //! A channel is settings of the program: who opens one puts the program in its own place with them, and whoever changes anything
 //! meanwhile leaves them as they are. It is open as long as its lock is held; what a killed process has left, the next change
-//! removes. Its ring buffer is pinned for as long.
+//! removes, which is made by his guardian (`cli/tap.rs`). Its ring buffer is pinned for as long.
 
 use std::path::PathBuf;
 
@@ -81,14 +81,16 @@ impl Which {
 pub struct Tap {
     which: Which,
     lock: Lock,
-    /// What comes through it.
-    pub ring: Ring,
 }
 
 impl Change<'_> {
-    /// Opens a channel. `new` is what is in place already.
-    pub fn open_channel(&mut self, which: Which, channel: Channel, new: &New<'_>) -> Result<Tap, Error> {
-        self.refuse_pending()?;
+    /// Opens a channel, and the ring buffer of what comes through it. `new` is what is in place already.
+    pub fn open_channel(
+        &mut self,
+        which: Which,
+        channel: Channel,
+        new: &New<'_>,
+    ) -> Result<(Tap, Ring), Error> {
         let name = &self.site.interface.name;
         let lock = Lock::take(self.site.files.channel(which), name, which.verb())?;
         // What a killed process has left is another one's.
@@ -96,23 +98,30 @@ impl Change<'_> {
         let (words, _) = Channel::bytes(std::slice::from_ref(&channel)).as_chunks();
         let settings = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
         self.amend(|record| record.channels[which.number()] = Some(settings))?;
-        let opened = self.swap(new).and_then(|_| Ring::open(&self.site.pins.channel(which), true));
-        match opened {
-            Ok(ring) => Ok(Tap { which, lock, ring }),
-            Err(error) => {
-                // What has got into place all the same is as good as left by a killed process.
-                let _ = self.amend(|record| record.channels[which.number()] = None);
-                Err(error)
-            }
-        }
+        self.swap(new)?;
+        let ring = Ring::open(&self.site.pins.channel(which), true)?;
+        Ok((Tap { which, lock }, ring))
+    }
+
+    /// Refuses to go on if somebody holds a channel.
+    pub fn refuse_held(&self, which: Which) -> Result<(), Error> {
+        let Site { interface, files, .. } = &*self.site;
+        Lock::take(files.channel(which), &interface.name, which.verb()).map(drop)
     }
 
     /// Closes a channel. `new` is what is in place already.
     pub fn close_channel(&mut self, tap: Tap, new: &New<'_>) -> Result<(), Error> {
-        let Tap { which, lock, ring } = tap;
+        let Tap { which, lock } = tap;
         self.amend(|record| record.channels[which.number()] = None)?;
-        drop(ring);
         drop(lock);
+        self.swap(new).map(|_| ())
+    }
+
+    /// Closes channels that nobody holds any more. `new` is what is in place already.
+    pub fn close_stale_channels(&mut self, new: &New<'_>) -> Result<(), Error> {
+        let is_stale = |which: &Which| !Lock::is_held(self.site.files.channel(*which));
+        let stale: Vec<_> = Which::ALL.into_iter().filter(is_stale).collect();
+        self.amend(|record| stale.iter().for_each(|which| record.channels[which.number()] = None))?;
         self.swap(new).map(|_| ())
     }
 
@@ -124,29 +133,7 @@ impl Change<'_> {
             record.channels[which.number()].is_some() && !Lock::is_held(self.site.files.channel(which))
         })
     }
-}
 
-impl Change<'_> {
-    /// Forgets the channels that the program in place does not have.
-    pub(super) fn forget_closed(&self, open: &Taps) -> Result<(), Error> {
-        let closed = |which: &Which| open.rings.iter().all(|(open, _)| open != which);
-        let closed: Vec<_> = Which::ALL.into_iter().filter(closed).collect();
-        closed.iter().try_for_each(|which| self.site.pins.remove_channel(*which))?;
-        let recorded = self.site.files.read().map(|record| record.channels).unwrap_or_default();
-        let left: Vec<_> = closed.into_iter().filter(|which| recorded[which.number()].is_some()).collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        let name = &self.site.interface.name;
-        for which in &left {
-            // The lock that a killed process had: who drops it removes its file.
-            drop(Lock::take(self.site.files.channel(*which), name, which.verb())?);
-        }
-        self.amend(|record| left.iter().for_each(|which| record.channels[which.number()] = None))
-    }
-}
-
-impl Change<'_> {
     /// Whether anybody holds a channel.
     #[must_use]
     pub fn is_open(&self, which: Which) -> bool {
@@ -157,13 +144,10 @@ impl Change<'_> {
     pub fn look_on(&self, which: Which) -> Result<Ring, Error> {
         Ring::open(&self.site.pins.channel(which), false)
     }
-}
 
-impl Tap {
-    /// Whether the record of its interface still knows the channel; else whoever attached anew has closed it.
-    #[must_use]
-    pub fn is_known(&self, site: &Site) -> bool {
-        site.files.read().is_some_and(|record| record.channels[self.which.number()].is_some())
+    /// Removes the locks that killed processes have left.
+    pub(super) fn remove_stale_locks(&self) -> Result<(), Error> {
+        Which::ALL.into_iter().try_for_each(|which| Lock::remove_stale(self.site.files.channel(which)))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, mem};
 
 use icmp_common::bucket::TICK;
-use rustix::time::{ClockId, clock_getres};
+use rustix::time::{ClockId, Timespec, clock_getres, clock_gettime};
 
 /// Of a second.
 const NANOSECONDS: i64 = 1_000_000_000;
@@ -21,6 +21,23 @@ pub fn hz() -> u32 {
     let resolution = clock_getres(ClockId::MonotonicCoarse).tv_nsec.max(1);
     // The kernel's own nanoseconds of a jiffy are rounded.
     ((NANOSECONDS + resolution / 2) / resolution) as u32
+}
+
+/// Nanoseconds of the monotonic clock.
+#[must_use]
+pub fn monotonic() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Monotonic))
+}
+
+/// Nanoseconds of UTC since 1970 at a moment of the monotonic clock, if the clock of the day went then as it does now.
+#[must_use]
+pub fn utc_at(moment: u64) -> u64 {
+    let ago = monotonic().saturating_sub(moment);
+    nanoseconds(clock_gettime(ClockId::Realtime)).saturating_sub(ago)
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
+    time.tv_sec.unsigned_abs() * NANOSECONDS.unsigned_abs() + time.tv_nsec.unsigned_abs()
 }
 
 /// Seconds by which the clock of TAI is ahead of UTC: what has been told to the kernel, which mostly is a time server's client.

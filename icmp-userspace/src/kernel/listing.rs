@@ -238,9 +238,9 @@ async fn read(netlink: &Netlink, index: u32, pins: &Pins) -> Result<Option<Reada
 }
 
 /// A program and what belongs to it.
-struct Found {
-    program: Option<u32>,
-    generation: Result<Option<Generation>, Error>,
+pub(super) struct Found {
+    pub(super) program: Option<u32>,
+    pub(super) generation: Result<Option<Generation>, Error>,
     snapshot: Option<PathBuf>,
 }
 
@@ -248,15 +248,9 @@ struct Found {
 const TRIES: u32 = 5;
 
 /// The program that is attached, if one is, and what belongs to it, if that is known.
-fn find(pins: &Pins, index: u32) -> Result<Found, Error> {
-    let attached = || match pins.open_link(index)? {
-        Some(link) => {
-            link.info().doing(|| "asking what is attached".to_owned()).map(|info| Some(info.program))
-        }
-        None => Ok(None),
-    };
+pub(super) fn find(pins: &Pins, index: u32) -> Result<Found, Error> {
     let record = Files::of(pins.key())?.read();
-    let mut found = Found { program: attached()?, generation: Ok(None), snapshot: None };
+    let mut found = Found { program: attached(pins, index)?, generation: Ok(None), snapshot: None };
     for _ in 0..TRIES {
         let (Some(record), Some(program)) = (&record, found.program) else { break };
         let state = state::State::at(record.state.clone());
@@ -266,12 +260,18 @@ fn find(pins: &Pins, index: u32) -> Result<Found, Error> {
             break;
         }
         // The generation of a program goes with it.
-        found.program = attached()?;
+        found.program = attached(pins, index)?;
         if found.program == Some(program) {
             break;
         }
     }
     Ok(found)
+}
+
+/// The program that is attached, if one of ours is.
+pub(super) fn attached(pins: &Pins, index: u32) -> Result<Option<u32>, Error> {
+    let Some(link) = pins.open_link(index)? else { return Ok(None) };
+    link.info().doing(|| "asking what is attached".to_owned()).map(|info| Some(info.program))
 }
 
 /// The one interface that our program is attached to, if none is named.

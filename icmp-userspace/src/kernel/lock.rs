@@ -6,7 +6,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read as _, Seek as _, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -82,6 +82,19 @@ impl Lock {
     pub fn is_held(path: &Path) -> bool {
         let Ok(file) = File::open(path) else { return false };
         flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+    }
+
+    /// Removes the file of a lock at `path` that nobody holds, nor is about to take.
+    pub fn remove_stale(path: &Path) -> Result<(), Error> {
+        if Self::is_held(path) {
+            return Ok(());
+        }
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).doing(|| format!("removing {}", path.display()))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

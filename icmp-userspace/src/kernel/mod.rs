@@ -9,6 +9,7 @@ pub mod channels;
 pub mod clock;
 pub mod device;
 pub mod error;
+pub mod events;
 mod generic;
 pub mod interface;
 pub mod listing;

@@ -35,6 +35,8 @@ pub fn drop_others(reads: bool) -> Result<(), Error> {
     // Where an older system knows only CAP_SYS_ADMIN, it has to stay.
     let needed =
         if held.effective.contains(CapabilitySet::BPF) { needed } else { needed | CapabilitySet::SYS_ADMIN };
+    // Reading what a program logs takes its map by its number.
+    let needed = if cfg!(feature = "debug-log") { needed | CapabilitySet::SYS_ADMIN } else { needed };
     let needed = if reads { needed | CapabilitySet::DAC_READ_SEARCH } else { needed };
     let sets = CapabilitySets {
         effective: held.effective & needed,

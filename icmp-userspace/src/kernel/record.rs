@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     channels::Which,
     error::{Doing as _, Error},
+    lock::Lock,
 };
 
 /// Everything but pins that icmpctl keeps about interfaces.
@@ -22,9 +23,6 @@ const DIRECTORY: &str = "/run/icmpctl";
 
 /// Longest record that is read, in bytes.
 const MAX_BYTES: u64 = 1 << 20;
-
-/// Settings of channels.
-pub type Channels = [Option<Vec<u64>>; CHANNELS];
 
 /// What is known of an attachment besides what the kernel says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +42,7 @@ pub struct Record {
     pub pending: Option<Pending>,
     /// Settings of channels that are open, by their number, as the words that the program has; see [`super::channels`].
     #[serde(default)]
-    pub channels: Channels,
+    pub channels: [Option<Vec<u64>>; CHANNELS],
     /// What is wrong with the policy file, of which the policy in place is an earlier state.
     #[serde(default)]
     pub complaint: Option<String>,
@@ -112,6 +110,8 @@ pub struct Files {
     pub change: PathBuf,
     /// The verifier's log, should there be one.
     pub verifier_log: PathBuf,
+    /// The lock of who consumes events.
+    pub events: PathBuf,
     /// The locks of the channels.
     channels: [PathBuf; CHANNELS],
 }
@@ -126,6 +126,7 @@ impl Files {
             lock: directory.join(format!("{key}.lock")),
             change: directory.join(format!("{key}.change")),
             verifier_log: directory.join(format!("{key}.verifier.log")),
+            events: directory.join(format!("{key}.events")),
             channels: Which::ALL.map(|which| directory.join(format!("{key}.{}", which.pin()))),
         })
     }
@@ -156,9 +157,11 @@ impl Files {
         Ok(())
     }
 
-    /// Removes the record, and the verifier's log of an attempt that failed.
+    /// Removes the record, the verifier's log of an attempt that failed, and locks that killed readers have left.
     pub fn remove(&self) -> Result<(), Error> {
-        for path in [&self.record, &self.verifier_log] {
+        let locks = self.channels.iter().chain([&self.events]);
+        let left = locks.filter(|lock| !Lock::is_held(lock));
+        for path in [&self.record, &self.verifier_log].into_iter().chain(left) {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).doing(|| format!("removing {}", path.display()));

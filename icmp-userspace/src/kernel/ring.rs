@@ -3,7 +3,8 @@
 //! A ring buffer of the kernel (`BPF_MAP_TYPE_RINGBUF`) has one consumer, who moves the place on up to which all has been read; what
 //! lies behind it is free. This reads it without: it keeps a place of its own, and moves the consumer's on only if it is the consumer.
 //! So any number of readers can look on, and see what others have consumed as long as nothing else lies there; whoever is too slow
-//! is told that he has missed something.
+//! is told that he has missed something. The consumer's place is moved on behind a record when the next one is asked for: a consumer who
+//! is killed loses none, and the one after him may see the last one again.
 //!
 //! Layout (`kernel/bpf/ringbuf.c`): a page with the consumer's place, a page with the producer's, then the data, mapped twice in a row
 //! so that every record lies in one piece. A record is a length of 4 bytes, whose upper bits say that it is not complete yet or to be
@@ -18,7 +19,7 @@ use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
 };
 
-use aya::maps::{MapData, MapInfo};
+use aya::maps::MapData;
 use rustix::{
     mm::{MapFlags, ProtFlags, mmap, munmap},
     param::page_size,
@@ -34,6 +35,7 @@ const HEADER: u64 = 8;
 
 /// A ring buffer that is read.
 pub struct Ring {
+    map: MapData,
     consumer: Mapping,
     /// The producer's place, and the data, twice.
     producer: Mapping,
@@ -56,32 +58,56 @@ pub enum Next {
 }
 
 impl Ring {
-    /// Opens a ring buffer that is pinned. Who `consumes` has to see to it that he is the only one; he begins with the first record
-    /// that nobody has consumed, others with the oldest that is left.
+    /// Opens a ring buffer that is pinned; reading begins with the first record that nobody has consumed. Who `consumes` has to see
+    /// to it that he is the only one.
     pub fn open(pin: &Path, consumes: bool) -> Result<Self, Error> {
         let doing = || format!("opening the ring buffer {}", pin.display());
         let map = MapData::from_pin(pin).map_err(io::Error::other).doing(doing)?;
-        let info = MapInfo::from_pin(pin).map_err(io::Error::other).doing(doing)?;
-        Self::map(map.fd().as_fd(), info.max_entries(), consumes).doing(doing)
+        let size = map.info().map_err(io::Error::other).doing(doing)?.max_entries();
+        Self::map(map, size, consumes).doing(doing)
     }
 
-    fn map(fd: impl AsFd, size: u32, consumes: bool) -> io::Result<Self> {
+    fn map(map: MapData, size: u32, consumes: bool) -> io::Result<Self> {
         let page = page_size();
         let size = u64::from(size);
-        let protection = if consumes { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
-        let consumer = Mapping::new(&fd, page, protection, 0)?;
-        let producer = Mapping::new(&fd, page + 2 * size as usize, ProtFlags::READ, page as u64)?;
-        let mut ring = Self { consumer, producer, size, page, place: 0, consumes };
+        let consumer = Self::consumer(&map, page, consumes)?;
+        let data = page + 2 * size as usize;
+        let producer = Mapping::new(map.fd().as_fd(), data, ProtFlags::READ, page as u64)?;
+        let mut ring = Self { map, consumer, producer, size, page, place: 0, consumes };
         ring.place = ring.consumed();
-        if !consumes {
-            ring.look_back();
-        }
         Ok(ring)
     }
 
-    /// The next record, if there is one, is copied to `record`.
+    fn consumer(map: &MapData, page: usize, consumes: bool) -> io::Result<Mapping> {
+        let protection = if consumes { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
+        Mapping::new(map.fd().as_fd(), page, protection, 0)
+    }
+
+    /// Begins with the oldest record that is left, whoever has consumed it. That can be found only where all have this many bytes. Not
+    /// for who consumes.
+    pub fn look_back(&mut self, length: usize) {
+        let oldest = self.produced().saturating_sub(self.size).next_multiple_of(step(length));
+        self.place = self.place.min(oldest);
+    }
+
+    /// Consumes what has been read, and what is read from now on. Nobody else may consume any more.
+    pub fn consume(&mut self) -> Result<(), Error> {
+        if !self.consumes {
+            self.consumer = Self::consumer(&self.map, self.page, true)
+                .doing(|| "opening a ring buffer to consume it".to_owned())?;
+            self.place = self.place.max(self.consumed());
+            self.consumes = true;
+        }
+        self.consumer_place().store(self.place, Ordering::Release);
+        Ok(())
+    }
+
+    /// The next record, if there is one, is copied to `record`. Who consumes has done with the one before.
     pub fn next(&mut self, record: &mut Vec<u8>) -> Next {
         loop {
+            if self.consumes {
+                self.consumer_place().store(self.place, Ordering::Release);
+            }
             let produced = self.produced();
             if let Some(missed) = self.overtaken(produced) {
                 return Next::Missed(missed);
@@ -107,10 +133,7 @@ impl Ring {
             if let Some(missed) = self.overtaken(self.produced()) {
                 return Next::Missed(missed);
             }
-            self.place += (HEADER + length).next_multiple_of(8);
-            if self.consumes {
-                self.consumer_place().store(self.place, Ordering::Release);
-            }
+            self.place += step(length as usize);
             if head & DISCARDED == 0 {
                 return Next::Record;
             }
@@ -125,14 +148,6 @@ impl Ring {
         let begin = self.place;
         self.place = self.consumed();
         Some(self.place.saturating_sub(begin))
-    }
-
-    /// Begins with what others have consumed, as far as it is still there. Records can't be found backwards: only from the beginning of
-    /// the data on, and only as long as that has not been used anew.
-    fn look_back(&mut self) {
-        if self.produced() <= self.size {
-            self.place = 0;
-        }
     }
 
     fn head(&self, offset: usize) -> u32 {
@@ -155,6 +170,11 @@ impl Ring {
         // SAFETY: the page begins with it; it is written only if it is mapped for that.
         unsafe { &*self.consumer.at(0).cast::<AtomicU64>() }
     }
+}
+
+/// Bytes that a record of so many takes.
+pub(super) const fn step(length: usize) -> u64 {
+    (HEADER + length as u64).next_multiple_of(8)
 }
 
 /// Mapped memory.

@@ -22,7 +22,10 @@ use super::{
     namespace,
     stamp::Stamped,
 };
-use crate::policy::slots::{LimitLine, Line, ServedLine, Slots};
+use crate::policy::{
+    acl::Origin,
+    slots::{LimitLine, Line, ServedLine, Slots},
+};
 
 /// Where state is kept by custom.
 pub const STATE: &str = "/var/lib/icmpctl";
@@ -69,6 +72,16 @@ pub struct Listing {
     pub served: Vec<ServedLine>,
     /// Names of its sets that are not dynamic.
     pub sets: Vec<String>,
+}
+
+impl Listing {
+    /// The rule with a number: the policy's own, else that of a preset.
+    #[must_use]
+    pub fn rule(&self, number: u32) -> Option<&Line> {
+        let mut rules: Vec<_> = self.rules.iter().filter(|line| line.number == Some(number)).collect();
+        rules.sort_by_key(|line| line.origin != Origin::File.name());
+        rules.first().copied()
+    }
 }
 
 /// Where a policy came from.
@@ -161,7 +174,9 @@ impl State {
         }
         let listing = read_json::<Listing>(&directory.join(RULES))?.unwrap_or_default();
         let known = |line: &Line| slots.rule(&line.text) == Some(line.slot) && is_plain(&line.origin);
-        if !listing.rules.iter().all(known) || !listing.sets.iter().all(|name| is_plain(name)) {
+        let rates = listing.limits.iter().flat_map(|limit| [&limit.rate, &limit.origin]);
+        let shown = listing.sets.iter().chain(rates);
+        if !listing.rules.iter().all(known) || !shown.into_iter().all(|text| is_plain(text)) {
             return Err(broken(&directory.join(RULES), "rules that have no slots"));
         }
         let source = read_json(&directory.join(SOURCE))?.unwrap_or_default();

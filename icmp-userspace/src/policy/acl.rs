@@ -178,6 +178,23 @@ pub struct Rate {
     pub per: Per,
 }
 
+/// What a rule, or the filter of a capture, asks of packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matching {
+    /// The word that stands for the protocol.
+    pub protocol: Protocol,
+    /// Where packets come from.
+    pub source: Address,
+    /// Where packets go.
+    pub destination: Address,
+    /// Which messages, by the number of their [`Family`].
+    pub kinds: [Kinds; 2],
+    /// Types and codes as they are printed, `echo` or `{3-5, 11} 0`; empty for [`Kinds::Any`].
+    pub kind_text: String,
+    /// Further conditions, and how a rule is applied.
+    pub options: Options,
+}
+
 /// What a rate counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {

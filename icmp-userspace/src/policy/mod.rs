@@ -20,7 +20,7 @@ pub mod packet;
 pub mod prefix;
 pub mod presets;
 pub mod router;
-mod rules;
+pub(crate) mod rules;
 mod sets;
 pub mod slots;
 mod values;

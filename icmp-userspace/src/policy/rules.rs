@@ -18,14 +18,14 @@ use icmp_common::{
 
 use super::{
     acl::{
-        Action, Address, Ban, ErrorRate, Exceed, KindRange, Kinds, Limit, Options, Origin, Per, Period,
-        Prohibition, Protocol, Rate, Rule, Unit,
+        Action, Address, Ban, ErrorRate, Exceed, KindRange, Kinds, Limit, Matching, Options, Origin, Per,
+        Period, Prohibition, Protocol, Rate, Rule, Unit,
     },
     diagnostic::{Diagnostic, nearest},
     kinds::{self, Meaning, Scope, proper},
     names,
     prefix::{Prefix, PrefixError},
-    words::{Word, Words},
+    words::{Word, Words, split},
 };
 use crate::duration;
 
@@ -35,6 +35,8 @@ pub(super) type KnownSets<'a> = HashMap<&'a str, [bool; 2]>;
 /// Words that begin an option.
 pub(super) const OPTIONS: [&str; 10] =
     ["fragments", "length", "ttl", "dscp", "vlan", "quoted-source", "quoted-mtu", "log", "monitor", "force"];
+/// Those of a filter.
+const FILTER_OPTIONS: [&str; 5] = ["fragments", "length", "ttl", "dscp", "vlan"];
 
 const ACTIONS: [&str; 4] = ["permit", "deny", "reject", "limit"];
 const PROTOCOLS: [&str; 5] = ["icmp", "icmp4", "icmp6", "ip", "ipv6"];
@@ -60,7 +62,7 @@ const OTHER_PROTOCOLS: [&str; 15] = [
 
 /// Understands an access list. Spans are places in `text`.
 pub(super) fn parse(text: &str, origin: Origin, sets: &KnownSets<'_>) -> (Vec<Rule>, Vec<Diagnostic>) {
-    let mut parser = Parser { origin, sets, list: None, base: 0, number: 0, diagnostics: Vec::new() };
+    let mut parser = Parser::new(origin, sets, &OPTIONS);
     let mut rules = Vec::new();
     let mut start = 0;
     for line in text.split_inclusive('\n') {
@@ -71,6 +73,38 @@ pub(super) fn parse(text: &str, origin: Origin, sets: &KnownSets<'_>) -> (Vec<Ru
         start += line.len();
     }
     (rules, parser.diagnostics)
+}
+
+/// Words of rules that are no conditions of the packet's headers: a filter has none of them.
+const RULES_ONLY: [&str; 6] = ["quoted-source", "quoted-mtu", "log", "log-input", "monitor", "force"];
+
+/// Understands what a capture's filter asks of packets: what stands in a rule behind its action.
+pub(crate) fn filter(text: &str) -> Result<Matching, Vec<Diagnostic>> {
+    let mut words = Words::new(text, 0);
+    for (number, word) in split(text, 0).into_iter().enumerate() {
+        let (message, help) = match word.text {
+            action if number == 0 && ACTIONS.contains(&action) => {
+                ("a filter has no action".to_owned(), "leave it out")
+            }
+            option if RULES_ONLY.contains(&option) => {
+                (format!("a filter knows no {option}"), "length, ttl, dscp, vlan and fragments it knows")
+            }
+            set if set.starts_with("set:") => (
+                "a filter names no sets".to_owned(),
+                "write a prefix, or capture what a rule with the set decides about: --rule N",
+            ),
+            _ => continue,
+        };
+        return Err(vec![Diagnostic::new(word.span, message).with_help(help)]);
+    }
+    let sets = KnownSets::new();
+    let mut parser = Parser::new(Origin::File, &sets, &FILTER_OPTIONS);
+    match parser.matching(&mut words, None) {
+        Ok(matching) if parser.diagnostics.is_empty() => return Ok(matching),
+        Ok(_) => {}
+        Err(diagnostic) => parser.diagnostics.push(diagnostic),
+    }
+    Err(parser.diagnostics)
 }
 
 /// Understands a rate of errors that `reject` may send, like `10/s burst 20`.
@@ -105,6 +139,8 @@ pub(super) fn error_rate(text: &str) -> Result<ErrorRate, String> {
 struct Parser<'a> {
     origin: Origin,
     sets: &'a KnownSets<'a>,
+    /// Words that begin an option.
+    option_words: &'static [&'static str],
     /// The family of the router's access list whose lines these are.
     list: Option<Family>,
     /// What is added to the numbers of this list: each list of a router begins anew.
@@ -114,7 +150,11 @@ struct Parser<'a> {
     diagnostics: Vec<Diagnostic>,
 }
 
-impl Parser<'_> {
+impl<'a> Parser<'a> {
+    const fn new(origin: Origin, sets: &'a KnownSets<'a>, option_words: &'static [&'static str]) -> Self {
+        Self { origin, sets, option_words, list: None, base: 0, number: 0, diagnostics: Vec::new() }
+    }
+
     fn line(&mut self, mut words: Words<'_>) -> Result<Option<Rule>, Diagnostic> {
         let (Some(first), second) = (words.peek(), words.second()) else { return Ok(None) };
         let mut list = self.list;
@@ -192,14 +232,32 @@ impl Parser<'_> {
             }
             _ => return Err(action.expected_one("an action: permit, deny, reject or limit", &ACTIONS)),
         };
+        let Matching { protocol, source, destination, kinds, kind_text, options } =
+            self.matching(&mut words, list)?;
+        let action = match action {
+            Action::Limit(limit) => {
+                let covered = Family::ALL.map(|family| protocol.covers(family));
+                Action::Limit(with_lengths(limit, &lengths, covered)?)
+            }
+            action => action,
+        };
+        let span = words.span();
+        let origin = self.origin;
+        let rule =
+            Rule { number, origin, action, protocol, source, destination, kinds, kind_text, options, span };
+        Ok((self.diagnostics.len() == errors).then_some(rule))
+    }
+
+    /// What stands behind the action.
+    fn matching(&mut self, words: &mut Words<'_>, list: Option<Family>) -> Result<Matching, Diagnostic> {
         let protocol_word = words.expect("a protocol")?;
         let protocol = protocol(&protocol_word, list)?;
-        let source = self.address(&mut words, "a source")?;
-        let destination = self.address(&mut words, "a destination")?;
+        let source = self.address(words, "a source")?;
+        let destination = self.address(words, "a destination")?;
         let covered = covered(&protocol_word, protocol, &source, &destination)?;
         self.check_sets(protocol, &source, &destination);
 
-        let is_option = |word: &Word<'_>| OPTIONS.contains(&word.text) || word.text == "log-input";
+        let is_option = |word: &Word<'_>| self.is_option(word) || word.text == "log-input";
         let mut types = Vec::new();
         let mut codes = None;
         if words.peek().is_some_and(|word| !is_option(word)) {
@@ -211,10 +269,10 @@ impl Parser<'_> {
         let named = self.kinds(&types, codes.as_deref(), covered, list);
         let named = named.unwrap_or_else(|diagnostic| {
             self.diagnostics.push(diagnostic);
-            skip_to_option(&mut words);
+            self.skip_to_option(words);
             None
         });
-        let (options, OptionWords { fragments, quoted }) = self.options(&mut words);
+        let (options, OptionWords { fragments, quoted }) = self.options(words);
         let meaning = match (named, fragments) {
             (Some(meaning), None) => meaning,
             (Some(_), Some(word)) => {
@@ -229,11 +287,6 @@ impl Parser<'_> {
             }
         };
         self.diagnostics.extend(quoted.iter().filter_map(|word| check_quoted(word, &meaning.kinds)));
-        let action = match action {
-            Action::Limit(limit) => Action::Limit(with_lengths(limit, &lengths, covered)?),
-            action => action,
-        };
-        let span = words.span();
         let Meaning { kinds, text: kind_text } = meaning;
         // What is said by an address or a word alike gets one text.
         let protocol = match covered {
@@ -245,10 +298,7 @@ impl Parser<'_> {
             Address::Prefix(prefix) if prefix.length() == 0 => Address::Any,
             address => address,
         });
-        let origin = self.origin;
-        let rule =
-            Rule { number, origin, action, protocol, source, destination, kinds, kind_text, options, span };
-        Ok((self.diagnostics.len() == errors).then_some(rule))
+        Ok(Matching { protocol, source, destination, kinds, kind_text, options })
     }
 
     /// What the words for types and codes mean, if there are any.
@@ -268,7 +318,7 @@ impl Parser<'_> {
             ([_, true], _) => Scope::One(Family::Ipv6),
             _ => Scope::One(Family::Ipv4),
         };
-        kinds::parse(types, codes, scope, &OPTIONS).map(Some)
+        kinds::parse(types, codes, scope, self.option_words).map(Some)
     }
 
     fn address(&self, words: &mut Words<'_>, what: &str) -> Result<Placed, Diagnostic> {
@@ -349,7 +399,7 @@ impl Parser<'_> {
     }
 
     /// Reads all options; what is wrong with one does not keep the others from being read.
-    fn options<'a>(&mut self, words: &mut Words<'a>) -> (Options, OptionWords<'a>) {
+    fn options<'b>(&mut self, words: &mut Words<'b>) -> (Options, OptionWords<'b>) {
         let mut options = Options::default();
         let mut fragments = None;
         let mut quoted = Vec::new();
@@ -387,14 +437,36 @@ impl Parser<'_> {
                     options.force = true;
                     Ok(())
                 }
-                _ => Err(unknown_option(&word)),
+                _ => Err(self.unknown_option(&word)),
             };
             if let Err(diagnostic) = outcome {
                 self.diagnostics.push(diagnostic);
-                skip_to_option(words);
+                self.skip_to_option(words);
             }
         }
         (options, OptionWords { fragments, quoted })
+    }
+
+    fn is_option(&self, word: &Word<'_>) -> bool {
+        self.option_words.contains(&word.text)
+    }
+
+    /// Leaves out words up to the next option: they belong to what was wrong.
+    fn skip_to_option(&self, words: &mut Words<'_>) {
+        while words.peek().is_some_and(|word| !self.is_option(word)) {
+            words.take();
+        }
+    }
+
+    fn unknown_option(&self, word: &Word<'_>) -> Diagnostic {
+        let diagnostic = Diagnostic::new(word.span.clone(), format!("unknown option: {}", word.shown()));
+        match nearest(word.text, self.option_words) {
+            Some(nearest) => diagnostic.with_help(format!("did you mean {nearest}?")),
+            None if names::find(word.text).is_some() => {
+                diagnostic.with_help("several types are a list: {echo, unreachable}")
+            }
+            None => diagnostic.with_help(format!("options: {}", self.option_words.join(", "))),
+        }
     }
 }
 
@@ -404,13 +476,6 @@ struct OptionWords<'a> {
     fragments: Option<Word<'a>>,
     /// `quoted-source` and `quoted-mtu`.
     quoted: Vec<Word<'a>>,
-}
-
-/// Leaves out words up to the next option: they belong to what was wrong.
-fn skip_to_option(words: &mut Words<'_>) {
-    while words.peek().is_some_and(|word| !OPTIONS.contains(&word.text)) {
-        words.take();
-    }
 }
 
 /// `ip access-list extended NAME`, `ipv6 access-list NAME`: whose lines follow.
@@ -882,17 +947,6 @@ fn log(words: &mut Words<'_>) -> Result<u32, Diagnostic> {
     let word = words.expect(what)?;
     let each = word.text.strip_prefix("1/").and_then(unsigned).and_then(|each| u32::try_from(each).ok());
     each.filter(|each| *each > 0).ok_or_else(|| word.expected(what))
-}
-
-fn unknown_option(word: &Word<'_>) -> Diagnostic {
-    let diagnostic = Diagnostic::new(word.span.clone(), format!("unknown option: {}", word.shown()));
-    match nearest(word.text, &OPTIONS) {
-        Some(nearest) => diagnostic.with_help(format!("did you mean {nearest}?")),
-        None if names::find(word.text).is_some() => {
-            diagnostic.with_help("several types are a list: {echo, unreachable}")
-        }
-        None => diagnostic.with_help(format!("options: {}", OPTIONS.join(", "))),
-    }
 }
 
 #[cfg(test)]

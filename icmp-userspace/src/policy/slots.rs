@@ -35,6 +35,9 @@ pub struct Slots {
     /// The same for bytes.
     #[serde(default)]
     byte_starts: BTreeMap<u32, u64>,
+    /// When slots were given to rules that log: nanoseconds of the monotonic clock, by slot; none where nobody had them before.
+    #[serde(default)]
+    since: BTreeMap<u32, u64>,
 }
 
 /// A rule as listings show it.
@@ -50,6 +53,16 @@ pub struct Line {
     pub text: String,
 }
 
+/// What a rule is called: by its number, with the preset that it is from; what is none, by its text.
+#[must_use]
+pub fn rule_name(number: Option<u32>, origin: &str, text: &str) -> String {
+    match (number, origin) {
+        (Some(number), "file") => format!("rule {number}"),
+        (Some(number), preset) => format!("rule {number} of the preset {preset}"),
+        (None, _) => text.to_owned(),
+    }
+}
+
 impl Line {
     /// Whether the rule limits.
     #[must_use]
@@ -57,6 +70,17 @@ impl Line {
         // What a text begins with is its action.
         self.text.starts_with("limit ")
     }
+
+    /// Whether it logs.
+    #[must_use]
+    pub fn logs(&self) -> bool {
+        logs(&self.text)
+    }
+}
+
+/// Whether a rule, or what stands for one of its rates, logs.
+fn logs(text: &str) -> bool {
+    text.split(' ').any(|word| word == "log")
 }
 
 /// What is served, as listings show it.
@@ -174,7 +198,7 @@ impl Slots {
             starts.map(|(slot, count)| (*slot, *count)).collect()
         };
         let (starts, byte_starts) = (of_kept(&running.starts), of_kept(&running.byte_starts));
-        Ok(Self { starts, byte_starts, rules, dynamic })
+        Ok(Self { starts, byte_starts, since: of_kept(&running.since), rules, dynamic })
     }
 
     /// Whether all numbers are in range and none is given twice: what comes from a file may be anything.
@@ -182,7 +206,10 @@ impl Slots {
     pub fn are_valid(&self) -> bool {
         are_distinct(&self.rules, RULE_SLOTS)
             && are_distinct(&self.dynamic, DYNAMIC_SETS)
-            && self.starts.keys().chain(self.byte_starts.keys()).all(|slot| (*slot as usize) < RULE_SLOTS)
+            && [&self.starts, &self.byte_starts, &self.since]
+                .into_iter()
+                .flat_map(BTreeMap::keys)
+                .all(|slot| (*slot as usize) < RULE_SLOTS)
     }
 
     /// Remembers what the counter of a slot held before a program began to count in it.
@@ -191,6 +218,20 @@ impl Slots {
             self.starts.insert(slot, amount.packets);
             self.byte_starts.insert(slot, amount.bytes);
         }
+    }
+
+    /// Remembers when the slots that `running` did not use are given to rules that log, and to their rates: what is told of a slot at an
+    /// earlier time is another rule's.
+    pub fn begin(&mut self, running: &Self, now: u64) {
+        let new = self.new_since(running).into_iter().collect::<BTreeSet<_>>();
+        let begin = self.rules.iter().filter(|(text, slot)| new.contains(slot) && logs(text));
+        self.since.extend(begin.map(|(_, slot)| (*slot, now)));
+    }
+
+    /// Since when a slot has been what it is, if anything is known of that.
+    #[must_use]
+    pub fn since(&self, slot: u32) -> Option<u64> {
+        self.since.get(&slot).copied()
     }
 
     /// What has been counted in a slot since it was given away, if its counter holds so much. One that holds less than it did
@@ -208,7 +249,7 @@ impl Slots {
     /// The same slots, if their counters are new ones.
     #[must_use]
     pub fn with_new_counters(self) -> Self {
-        Self { starts: BTreeMap::new(), byte_starts: BTreeMap::new(), ..self }
+        Self { starts: BTreeMap::new(), byte_starts: BTreeMap::new(), since: BTreeMap::new(), ..self }
     }
 
     /// The rules of the policy that these slots were assigned to in their order, what no rule matches, what the guard keeps.

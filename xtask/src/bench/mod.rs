@@ -5,55 +5,60 @@
 //! figure is a comparison within a few milliseconds: with an empty program, and with the least that a program
 //! which answers has to do.
 
-mod bed;
-mod cases;
-mod changes;
+mod baseline;
+mod control;
 mod end_to_end;
-mod load;
-mod packet;
+mod only;
+mod packets;
 mod policies;
 mod report;
 mod samples;
 
 use std::{
-    collections::BTreeMap,
-    fs,
     io::{Write as _, stdout},
-    path::Path,
+    path::PathBuf,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use icmp_userspace::policy::compile::Tables;
 
 use crate::{
     Setup,
-    ebpf::Objects,
+    cargo::Warnings,
+    ebpf::{self, Objects},
     lab::{interrupt::Interrupted, network::Network},
-    say::Progress,
-    tools,
+    say::{Progress, step},
+    toolchain, tools,
     userspace::{self, Build, Built},
     world,
 };
-use cases::Case;
-use load::{Load, Programs};
-use policies::Subject;
-use report::{Line, Report, is_steady};
-use samples::{Figures, Summary, fastest_empty};
+use baseline::{Baseline, Scope};
+use only::Only;
+use report::{Machine, Report, document};
 
 /// What `cargo xtask bench` understands.
 #[derive(Args)]
 pub(crate) struct Bench {
     /// Print JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["check"])]
     json: bool,
     /// Take fewer samples
     #[arg(long)]
     quick: bool,
-    /// Let packets come from this many sources, in an order without pattern: a power of two
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = sources)]
-    sources: u32,
+    /// Measure only what has this text in its name
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// Say what has become slower than tests/bench-baseline.json has it, and fail if anything has: ratios alone, those that are out
+    /// measured twice; on another machine than that file's, and with --quick, only what carries over from one to another
+    #[arg(long)]
+    check: bool,
+    /// Write what was measured to tests/bench-baseline.json and docs/performance.md
+    #[arg(long, conflicts_with_all = ["check", "quick", "only"])]
+    bless: bool,
+    /// Install from Debian what else there is for such work, and measure it, too: xdp-filter, and iptables for its hashlimit
+    #[arg(long)]
+    with_peers: bool,
     #[command(flatten)]
     setup: Setup,
 }
@@ -65,133 +70,130 @@ struct Effort {
     loads: usize,
     /// Rounds of each case in each load.
     rounds: usize,
-    /// How often each change of policy is made, and each flood from end to end.
+    /// How often each change is made.
     changes: usize,
+    /// How often everybody faces each flood.
+    floods: usize,
     /// Time that one program takes in one round.
     chunk: Duration,
-    /// Sources of the packets.
-    sources: u32,
 }
 
 /// Builds both halves and times them.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     world::can_run_privileged()
         .context("timing programs in the kernel takes root; run this as root, for example with sudo")?;
-    let build = Build { release: true, setup: bench.setup };
-    let built = userspace::both_halves(&build)?;
-    let Built { objects: Objects { icmpctl, instruments }, .. } = &built;
     tools::ensure(bench.setup)?;
-    let bytes = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
-    let programs = Programs { icmpctl: bytes(icmpctl)?, instruments: bytes(instruments)? };
-    world::enter()?;
-    bed::seclude()?;
-    let report = measure(&programs, &built, bench.effort())?;
+    if bench.with_peers {
+        tools::ensure_peers(bench.setup)?;
+    }
+    let only = bench.only.clone().map_or(Only::All, Only::With);
+    if bench.check {
+        return check(bench, &only);
+    }
+    let stage = Stage::new(bench, &only)?;
+    let report = stage.measure(bench.effort(), &only)?;
     let text = if bench.json { format!("{:#}\n", report.json()) } else { report.to_string() };
-    stdout().write_all(text.as_bytes()).context("printing the report")
+    stdout().write_all(text.as_bytes()).context("printing the report")?;
+    step(&format!("for a browser: {}", report.write_page()?.display()));
+    if bench.bless {
+        baseline::write(&report)?;
+        document::write(&report)?;
+    }
+    Ok(())
+}
+
+/// Compares with the baseline.
+fn check(bench: &Bench, only: &Only) -> Result<()> {
+    let baseline = Baseline::read()?;
+    let scope = if bench.quick { Scope::CarriesOver } else { baseline.scope_on(&Machine::here()) };
+    if scope == Scope::CarriesOver && !bench.quick {
+        step("this is another machine than the baseline's: what does not carry over is left out");
+    }
+    let only = match (scope, only) {
+        (Scope::CarriesOver, Only::With(_)) => {
+            bail!("--only needs the machine of the baseline, and no --quick")
+        }
+        (Scope::CarriesOver, _) => Only::These(baseline::related()),
+        (Scope::All, Only::All) => {
+            Only::These([packets::names()?, end_to_end::names_on(end_to_end::cores())].concat())
+        }
+        (Scope::All, only) => only.clone(),
+    };
+    let stage = Stage::new(bench, &only)?;
+    let (mut worse, compared) = baseline.compare(&stage.measure(bench.effort(), &only)?, scope);
+    if !worse.is_empty() {
+        step(&format!("measuring again what is worse than in the baseline: {}", worse.len()));
+        let again = Only::These(worse.iter().flat_map(|worse| worse.of.clone()).collect());
+        let (twice, _) = baseline.compare(&stage.measure(bench.effort(), &again)?, scope);
+        worse =
+            twice.into_iter().filter(|again| worse.iter().any(|worse| worse.name == again.name)).collect();
+    }
+    ensure!(compared > 0, "nothing was compared: the baseline has none of these cases");
+    if worse.is_empty() {
+        let what = if scope == Scope::All { "" } else { " that carry over from one machine to another" };
+        println!("None of {compared} ratios{what} is worse than tests/bench-baseline.json allows.");
+        return Ok(());
+    }
+    let worse: Vec<_> = worse.iter().map(ToString::to_string).collect();
+    bail!("worse than tests/bench-baseline.json allows, twice:\n  {}", worse.join("\n  "))
 }
 
 impl Bench {
     fn effort(&self) -> Effort {
-        let (loads, rounds, changes) = if self.quick { (5, 7, 3) } else { (9, 21, 7) };
-        Effort { loads, rounds, changes, chunk: Duration::from_millis(2), sources: self.sources }
+        let (loads, rounds, changes, floods) = if self.quick { (5, 5, 2, 2) } else { (7, 15, 5, 5) };
+        Effort { loads, rounds, changes, floods, chunk: Duration::from_millis(2) }
     }
 }
 
-/// A number of sources that `enter` can walk over.
-fn sources(text: &str) -> Result<u32, String> {
-    let most = 1 << 24;
-    match text.parse() {
-        Ok(count) if u32::is_power_of_two(count) && count <= most => Ok(count),
-        _ => Err(format!("a power of two up to {most} is expected")),
+/// Where everything happens: a world that goes with this process, however that ends.
+struct Stage {
+    objects: Objects,
+    /// icmpctl, if it is needed.
+    icmpctl: Option<PathBuf>,
+}
+
+impl Stage {
+    /// Builds what is needed for what is wanted, and enters it.
+    fn new(bench: &Bench, only: &Only) -> Result<Self> {
+        let needs_icmpctl = only.wants_any(&live_names());
+        ensure!(
+            needs_icmpctl || only.wants_any(&packets::names()?),
+            "no case has {:?} in its name",
+            bench.only.as_deref().unwrap_or_default()
+        );
+        let (objects, icmpctl) = if needs_icmpctl {
+            let Built { objects, icmpctl } =
+                userspace::both_halves(&Build { release: true, debug_log: false, setup: bench.setup })?;
+            (objects, Some(icmpctl))
+        } else {
+            (ebpf::build(&toolchain::ensure(bench.setup)?, ebpf::Half::Plain, Warnings::Show)?, None)
+        };
+        world::enter()?;
+        packets::seclude()?;
+        Ok(Self { objects, icmpctl })
+    }
+
+    /// Measures what is wanted.
+    fn measure(&self, effort: Effort, only: &Only) -> Result<Report> {
+        let mut report = Report::new(effort);
+        if let Some(icmpctl) = self.icmpctl.as_ref().filter(|_| only.wants_any(&live_names())) {
+            let mut progress = Progress::new("measuring end to end, and the control plane");
+            // Nobody has to listen for the end: what the network consists of goes with the world.
+            let network = Network::make(icmpctl, &Interrupted::default(), end_to_end::cores())?;
+            report.control = control::measure(&network, &self.objects, effort.changes, only, &mut progress)?;
+            report.end_to_end =
+                end_to_end::measure(&network, &self.objects, effort.floods, only, &mut progress)?;
+            network.remove()?;
+            progress.leave();
+        }
+        if only.wants_any(&packets::names()?) {
+            report.packets = Some(packets::measure(&self.objects, effort, only)?);
+        }
+        Ok(report)
     }
 }
 
-fn measure(programs: &Programs, built: &Built, effort: Effort) -> Result<Report> {
-    let cases = Case::all()?;
-    let mut progress = Progress::new("measuring");
-    // Nobody has to listen for the end: what the network consists of goes with the world.
-    let network = Network::make(&built.icmpctl, &Interrupted::default())?;
-    let changes = changes::measure(&network, effort.changes, &mut progress)?;
-    let end_to_end = end_to_end::measure(&network, &built.objects, effort.changes, &mut progress)?;
-    network.remove()?;
-    bed::settle()?;
-    let mut tables = BTreeMap::new();
-    for case in &cases {
-        if let cases::Program::Icmpctl(subject) = case.program
-            && !tables.contains_key(&subject)
-        {
-            progress.show(&format!("compiling a policy of {} rules", subject.rules));
-            tables.insert(subject, subject.tables()?);
-        }
-    }
-    let all: Vec<_> = cases.iter().collect();
-    let mut loads = measure_loads(programs, &tables, &all, effort, &mut progress)?;
-    // What was disturbed gets one more chance; of how fast the machine is, both tell.
-    let ratio = |loads: &[Figures]| Summary::of(loads, 1.0).ratio;
-    let many = |case: &Case| case.sources.unwrap_or(effort.sources - 1) != 0;
-    let is_disturbed = |case: &usize| !is_steady(&ratio(&loads[*case]), many(&cases[*case]));
-    let disturbed: Vec<_> = (0..cases.len()).filter(is_disturbed).collect();
-    let mut empty = fastest_empty(&loads);
-    if !disturbed.is_empty() {
-        let again: Vec<_> = disturbed.iter().map(|case| &cases[*case]).collect();
-        let again = measure_loads(programs, &tables, &again, effort, &mut progress)?;
-        empty = empty.min(fastest_empty(&again));
-        for (case, again) in disturbed.into_iter().zip(again) {
-            if ratio(&again).deviation() < ratio(&loads[case]).deviation() {
-                loads[case] = again;
-            }
-        }
-    }
-    progress.leave();
-    let lines = cases.into_iter().zip(&loads).map(|(case, loads)| Line {
-        many: many(&case),
-        name: case.name,
-        summary: Summary::of(loads, empty),
-        goal: case.goal,
-    });
-    Ok(Report {
-        lines: lines.collect(),
-        changes,
-        end_to_end,
-        loads: effort.loads,
-        rounds: effort.rounds,
-        sources: effort.sources,
-        empty,
-        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-    })
-}
-
-/// Measures every case in every load. A load goes through all cases, so that what disturbs the machine for a
-/// while hits one load of each and not all loads of one.
-fn measure_loads(
-    programs: &Programs,
-    tables: &BTreeMap<Subject, Tables>,
-    cases: &[&Case],
-    effort: Effort,
-    progress: &mut Progress,
-) -> Result<Vec<Vec<Figures>>> {
-    let mut loads = vec![Vec::new(); cases.len()];
-    for number in 1..=effort.loads {
-        let mut load = Load::new(programs, tables, effort.sources)?;
-        for (case, loads) in cases.iter().zip(&mut loads) {
-            progress.show(&format!("load {number} of {}: {}", effort.loads, case.name));
-            let figures = load.measure(case, effort.rounds, effort.chunk);
-            loads.push(figures.with_context(|| format!("measuring {}", case.name))?);
-        }
-    }
-    Ok(loads)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_are_a_power_of_two() {
-        assert_eq!(sources("1"), Ok(1));
-        assert_eq!(sources("1048576"), Ok(1 << 20));
-        for wrong in ["0", "3", "33554432", "-1", "many"] {
-            assert!(sources(wrong).is_err(), "{wrong}");
-        }
-    }
+/// The names of everything that takes icmpctl itself and a network.
+fn live_names() -> Vec<String> {
+    [end_to_end::names_on(end_to_end::cores()), control::names()].concat()
 }

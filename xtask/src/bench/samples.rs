@@ -106,6 +106,21 @@ pub(super) fn fastest_empty(loads: &[Vec<Figures>]) -> f64 {
     loads.iter().flatten().map(|load| load.empty).fold(f64::INFINITY, f64::min)
 }
 
+/// Most that the ratio of one load may be away from the median of all, as a part of it.
+const TOLERANCE: f64 = 0.08;
+/// The same with many sources, where caches miss.
+const TOLERANCE_MANY: f64 = 0.25;
+
+/// How far a ratio may be away from another that should be the same, as a part of it.
+pub(super) const fn tolerance(many: bool) -> f64 {
+    if many { TOLERANCE_MANY } else { TOLERANCE }
+}
+
+/// Whether a ratio is steady enough to be believed.
+pub(super) fn is_steady(ratio: &Spread, many: bool) -> bool {
+    ratio.deviation() <= tolerance(many)
+}
+
 fn mean([first, second]: [f64; 2]) -> f64 {
     f64::midpoint(first, second)
 }

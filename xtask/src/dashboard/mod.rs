@@ -71,14 +71,14 @@ fn start(command: &mut Command) -> Result<Running> {
 /// Draws the picture anew.
 pub(crate) fn draw(setup: Setup) -> Result<()> {
     let interrupted = interrupt::listen()?;
-    let built = userspace::both_halves(&Build { release: false, setup })?;
+    let built = userspace::both_halves(&Build { release: false, debug_log: false, setup })?;
     tools::ensure_for_tests(setup)?;
     let path = workspace().join("docs/grafana/icmpctl.json");
     let dashboard: Value =
         serde_json::from_str(&fs::read_to_string(&path)?).context("reading the dashboard")?;
     let panels = dashboard["panels"].as_array().context("the dashboard has no panels")?;
 
-    let network = Network::make(&built.icmpctl, &interrupted)?;
+    let network = Network::make(&built.icmpctl, &interrupted, 1)?;
     network.ip(&format!("-n {SERVER} link set lo up"))?;
     let policy = network.with("dashboard.toml", traffic::POLICY)?;
     let run = ["run", SERVER_END, "--mode", "native", "--metrics", METRICS, "--policy"];

@@ -15,8 +15,9 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
-    maps::{Array, PerCpuArray},
+    maps::{Array, PerCpuArray, PerCpuValues},
     programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp},
+    util::nr_cpus,
 };
 use icmp_common::{
     checksum,
@@ -78,6 +79,18 @@ pub(crate) struct Source {
     frame: Vec<u8>,
     /// The number of the client's end.
     interface: u32,
+}
+
+/// What one round of a flood came to.
+pub(crate) struct Round {
+    /// Requests that went out.
+    pub(crate) requests: u64,
+    /// Replies that arrived.
+    pub(crate) replies: u64,
+    /// Errors that arrived.
+    pub(crate) errors: u64,
+    /// Time of all cores that it took.
+    pub(crate) time: Duration,
 }
 
 /// What a flood came to.
@@ -168,9 +181,16 @@ impl Instruments {
             .override_global("GAP", &gap, true)
             .load(&bytes);
         let mut object = loaded.with_context(|| format!("loading {}", path.display()))?;
-        for name in ["pass", "generate", "sink", "hold"] {
+        for name in ["pass", "discard", "minimal_echo", "generate", "sink", "hold"] {
             program(&mut object, name)?.load().with_context(|| format!("loading the program {name}"))?;
         }
+        // Each core has its own way through the sources.
+        let walk = object.map_mut("WALK").context("the instruments have no map WALK")?;
+        let begins =
+            (0..nr_cpus().map_err(|(_, error)| error)?).map(|cpu| (cpu as u32).wrapping_mul(0x9e37_79b9));
+        PerCpuArray::<_, u32>::try_from(walk)?
+            .set(0, PerCpuValues::try_from(begins.collect::<Vec<_>>())?, 0)
+            .context("writing WALK")?;
         Ok(Self { object, crowd })
     }
 
@@ -184,6 +204,11 @@ impl Instruments {
     /// the stack is to answer.
     pub(crate) fn pass_on_server(&mut self, network: &Network) -> Result<()> {
         self.attach(network, "pass", SERVER, SERVER_END)
+    }
+
+    /// Attaches another one to the server's end.
+    pub(crate) fn put_on_server(&mut self, network: &Network, program: &str) -> Result<()> {
+        self.attach(network, program, SERVER, SERVER_END)
     }
 
     /// Attaches the program that lets the generator send a client's requests to the end of the line.
@@ -209,7 +234,7 @@ impl Instruments {
         let source = self.prepare(network, flood)?;
         let mut outcome = Outcome { replies: 0, nanoseconds: f64::INFINITY };
         for _ in 0..ROUNDS {
-            let (replies, time) = self.round(network, &source, requests / ROUNDS)?;
+            let Round { replies, time, .. } = self.round(network, &source, requests / ROUNDS, 1)?;
             outcome.replies += replies;
             outcome.nanoseconds = outcome.nanoseconds.min(time.as_secs_f64() * 1e9 / replies.max(1) as f64);
         }
@@ -233,7 +258,7 @@ impl Instruments {
         let chunks = std::iter::from_fn(|| (!over.load(Ordering::Relaxed)).then_some(chunk));
         let this = &*self;
         let (sent, happened) = std::thread::scope(|scope| {
-            let sender = scope.spawn(|| this.send(network, &source, chunks));
+            let sender = scope.spawn(|| this.send(network, &source, 0, chunks));
             let happened = happening(this);
             over.store(true, Ordering::Relaxed);
             (sender.join(), happened)
@@ -252,20 +277,42 @@ impl Instruments {
         Ok(Source { frame, interface })
     }
 
-    /// One round: replies, and the time that it took one core.
-    pub(crate) fn round(&self, network: &Network, source: &Source, requests: u32) -> Result<(u64, Duration)> {
-        let before = self.replies()?;
-        let chunks = (0..requests).step_by(CHUNK as usize).map(|sent| CHUNK.min(requests - sent));
-        let time = self.send(network, source, chunks)?;
-        let mut seen = self.replies()?;
-        while seen - before < requests.into() {
+    /// One round, in which so many cores send as many requests each.
+    pub(crate) fn round(
+        &self,
+        network: &Network,
+        source: &Source,
+        requests: u32,
+        cores: usize,
+    ) -> Result<Round> {
+        let before = (self.replies()?, self.errors()?);
+        let each = requests / cores as u32;
+        let chunks = (0..each).step_by(CHUNK as usize).map(|sent| CHUNK.min(each - sent));
+        let sent: Result<Vec<_>> = std::thread::scope(|scope| {
+            let send = |core| {
+                scope.spawn({
+                    let chunks = chunks.clone();
+                    move || self.send(network, source, core, chunks)
+                })
+            };
+            let senders: Vec<_> = (0..cores).map(send).collect();
+            senders
+                .into_iter()
+                .map(|sender| sender.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .collect()
+        });
+        let requests = u64::from(each) * cores as u64;
+        let answers = || Ok((self.replies()? - before.0, self.errors()? - before.1));
+        let mut seen: (u64, u64) = answers()?;
+        while seen.0 + seen.1 < requests {
             sleep(LOOK);
-            let now = self.replies()?;
+            let now: Result<_> = answers();
+            let now = now?;
             if now == std::mem::replace(&mut seen, now) {
                 break;
             }
         }
-        Ok((seen - before, time))
+        Ok(Round { requests, replies: seen.0, errors: seen.1, time: sent?.into_iter().sum() })
     }
 
     /// Tells the generator how its frames begin.
@@ -275,12 +322,13 @@ impl Instruments {
         Array::<_, [u8; TEMPLATE]>::try_from(map)?.set(0, template, 0).context("writing TEMPLATE")
     }
 
-    /// Sends the frame over and over, in chunks, from a thread of its own that lives in the client's namespace; says what time
-    /// it took that thread, in which the kernel does the rest of the work, too.
+    /// Sends the frame over and over, in chunks, from a thread of its own that lives in the client's namespace and on one core; says
+    /// what time it took that thread, in which the kernel does the rest of the work, too.
     fn send(
         &self,
         network: &Network,
         source: &Source,
+        core: usize,
         chunks: impl Iterator<Item = u32> + Send,
     ) -> Result<Duration> {
         let generate = self.object.program("generate").context("the instruments have no program generate")?;
@@ -290,9 +338,9 @@ impl Instruments {
             let namespace = fs::File::open(Path::new("/run/netns").join(CLIENT))?;
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
             // One core does it all, so that frames are used again where they were freed.
-            let mut first = CpuSet::new();
-            first.set(0);
-            sched_setaffinity(None, &first)?;
+            let mut one = CpuSet::new();
+            one.set(core);
+            sched_setaffinity(None, &one)?;
             // Whatever else the machine is busy with is not to be seen in the flood of a crowd, during which nobody is in a hurry.
             if self.crowd.is_some() {
                 setpriority_process(None, -20).context("giving the flood priority")?;
@@ -324,6 +372,13 @@ impl Instruments {
     pub(crate) fn sent(&self) -> Result<u64> {
         let map = self.object.map("SENT").context("the instruments have no map SENT")?;
         let counts = PerCpuArray::<_, u64>::try_from(map)?.get(&0, 0).context("reading SENT")?;
+        Ok(counts.iter().sum())
+    }
+
+    /// Errors that the client's end has seen so far.
+    fn errors(&self) -> Result<u64> {
+        let map = self.object.map("ERRORS").context("the instruments have no map ERRORS")?;
+        let counts = PerCpuArray::<_, u64>::try_from(map)?.get(&0, 0).context("reading ERRORS")?;
         Ok(counts.iter().sum())
     }
 

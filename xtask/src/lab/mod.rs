@@ -11,7 +11,7 @@ mod napi;
 pub(crate) mod network;
 pub(crate) mod nftables;
 mod summary;
-mod swaps;
+pub(crate) mod swaps;
 
 use anyhow::{Result, ensure};
 
@@ -32,9 +32,9 @@ const STACK_FLOOD: u32 = 200_000;
 /// Runs the lab; an error, and with it an exit status other than 0, if anything was not as it should be.
 pub(crate) fn run(setup: Setup, keep: bool) -> Result<()> {
     let interrupted = interrupt::listen()?;
-    let built = userspace::both_halves(&Build { release: false, setup })?;
+    let built = userspace::both_halves(&Build { release: false, debug_log: false, setup })?;
     tools::ensure(setup)?;
-    let network = Network::make(&built.icmpctl, &interrupted)?;
+    let network = Network::make(&built.icmpctl, &interrupted, 1)?;
     let mut instruments = Instruments::load(&built.objects, None)?;
     instruments.pass_on_client(&network)?;
 

@@ -53,14 +53,15 @@ const POLICY: &str = "\
 to = [\"own\", \"198.51.100.0/24\", \"2001:db8:53::/64\"]
 ";
 
-/// The commands that make the network, behind `ip`.
-fn commands() -> Vec<String> {
+/// The commands that make the network, behind `ip`; so many cores at once can send through it.
+fn commands(cores: usize) -> Vec<String> {
+    let queues = format!("numtxqueues {cores} numrxqueues {cores}");
     [
         format!("netns add {SERVER}"),
         format!("netns add {CLIENT}"),
         format!(
-            "-n {SERVER} link add {SERVER_END} address {SERVER_MAC} type veth peer name {CLIENT_END} address \
-             {CLIENT_MAC} netns {CLIENT}"
+            "-n {SERVER} link add {SERVER_END} address {SERVER_MAC} {queues} type veth peer name {CLIENT_END} address \
+             {CLIENT_MAC} netns {CLIENT} {queues}"
         ),
         format!("-n {SERVER} address add {SERVER4}/24 dev {SERVER_END}"),
         format!("-n {SERVER} address add {SERVER6}/64 dev {SERVER_END} nodad"),
@@ -91,8 +92,8 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Makes the network.
-    pub(crate) fn make(icmpctl: &Path, interrupted: &Interrupted) -> Result<Self> {
+    /// Makes the network, through which so many cores can send without waiting for each other.
+    pub(crate) fn make(icmpctl: &Path, interrupted: &Interrupted, cores: usize) -> Result<Self> {
         ensure!(
             rustix::process::geteuid().is_root(),
             "the lab takes root, for network namespaces and BPF; run it as root, for example with `sudo -E`"
@@ -108,7 +109,7 @@ impl Network {
         say::step("making two network namespaces and a veth pair between them");
         // From here on dropping it removes what there is, however far this comes.
         let network = Self { icmpctl: icmpctl.to_owned(), interrupted: interrupted.clone(), kept: false };
-        for command in commands() {
+        for command in commands(cores) {
             network.ip(&command)?;
         }
         let bpffs = network.bpffs();

@@ -43,10 +43,21 @@ pub(crate) fn run(instruments: &mut Instruments, network: &Network, flood: Flood
         flood.name()
     ));
     let policies = [network.with_rules("deny.toml", "deny icmp any any echo\n")?, network.policy()];
-    let (replies, counts, drops) = (instruments.replies()?, Counts::read(network)?, Drops::read(network)?);
-    let (requests, ()) = instruments.flood_during(network, flood, |_| {
+    let account = account(instruments, network, flood, || {
         policies.iter().cycle().take(SWAPS as usize).try_for_each(|policy| network.apply(policy))
     })?;
+    Ok(SwapRow::new(flood, account))
+}
+
+/// Floods the server while policies are swapped, and accounts for everything.
+pub(crate) fn account(
+    instruments: &mut Instruments,
+    network: &Network,
+    flood: Flood,
+    swap: impl FnOnce() -> Result<()>,
+) -> Result<Account> {
+    let (replies, counts, drops) = (instruments.replies()?, Counts::read(network)?, Drops::read(network)?);
+    let (requests, ()) = instruments.flood_during(network, flood, |_| swap())?;
     let account = || -> Result<Account> {
         Ok(Account {
             requests,
@@ -59,5 +70,5 @@ pub(crate) fn run(instruments: &mut Instruments, network: &Network, flood: Flood
     wait_until(PATIENCE, || Ok(account()?.adds_up()))?;
     let account = account()?;
     instruments.pass_on_client(network)?;
-    Ok(SwapRow::new(flood, account))
+    Ok(account)
 }

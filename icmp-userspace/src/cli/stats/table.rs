@@ -77,7 +77,12 @@ pub(super) fn lines(statistics: &Statistics) -> Vec<String> {
             ]
         }));
         lines.push(String::new());
-        lines.extend(output::table(&rows, &[1, 2, 3]));
+        match served.is_empty() {
+            false => lines.extend(output::table(&rows, &[1, 2, 3])),
+            true => {
+                lines.push("the policy does not count answers by prefix: respond.count = false".to_owned())
+            }
+        }
     }
     if let Some(limits) = &statistics.limits {
         lines.extend(lines_of_limits(limits));

@@ -20,7 +20,6 @@ use icmp_userspace::{
         error::Error,
         interface::Netlink,
         listing::{self, Readable},
-        privileges,
     },
     observe::{
         counters,
@@ -59,7 +58,6 @@ impl Arguments {
         let netlink = Netlink::open()?;
         let interface = listing::only(&netlink, places, self.interface.as_deref()).await?;
         let site = Site::open(&netlink, &interface, places).await?;
-        privileges::drop_others(false)?;
         let mut view = View {
             netlink: &netlink,
             places,
@@ -75,7 +73,7 @@ impl Arguments {
         let mut screen = Screen::open()?;
         let ended = view.show(&mut screen, &mut signals).await;
         drop(screen);
-        let closed = view.sampler.close(&netlink).await;
+        let closed = view.sampler.close(&netlink, places).await;
         ended?;
         closed
     }

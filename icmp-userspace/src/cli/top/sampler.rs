@@ -9,7 +9,7 @@ use icmp_common::events::{Channel, ChannelFamily};
 use icmp_userspace::{
     kernel::{
         attach::{Places, Site},
-        channels::{Tap, Which},
+        channels::Which,
         interface::Netlink,
         ring::{Next, Ring},
     },
@@ -19,7 +19,7 @@ use icmp_userspace::{
     },
 };
 
-use crate::cli::tap;
+use crate::cli::tap::Tapped;
 
 /// What is asked for: of each CPU a few packets of all, with enough of each to see what it is.
 const WANTED: Channel = Channel {
@@ -45,8 +45,11 @@ pub(super) struct Sampler {
 }
 
 enum Source {
+    /// None yet, or not now.
     Nowhere,
-    Own(Tap),
+    /// None, and there is no use in trying again.
+    Never,
+    Own(Tapped, Ring),
     /// Somebody else's, and whether anything has come since it was last thought about.
     Others(Ring, bool),
 }
@@ -60,9 +63,10 @@ impl Sampler {
     /// Sees to it that samples come, if they can.
     pub(super) async fn tend(&mut self, netlink: &Netlink, places: &Places, state: &mut State) {
         match &self.channel {
-            Source::Own(tap) if tap.is_known(&self.site) => return,
-            // Somebody has attached anew.
-            Source::Own(_) => self.channel = Source::Nowhere,
+            Source::Never => return,
+            Source::Own(..) if self.is_recorded() => return,
+            // What was opened is gone: somebody has detached and attached anew.
+            Source::Own(..) => self.channel = Source::Nowhere,
             Source::Nowhere | Source::Others(..) => {
                 if self.tried.is_some_and(|tried| tried.elapsed() < RETRY) {
                     return;
@@ -70,38 +74,44 @@ impl Sampler {
             }
         }
         self.tried = Some(Instant::now());
-        state.sampling = match self.open(netlink, places).await {
-            Ok(sampling) => sampling,
-            Err(error) => {
-                self.channel = Source::Nowhere;
-                Sampling::Impossible(format!("{error:#}"))
-            }
-        };
+        state.sampling = self
+            .open(netlink, places)
+            .await
+            .unwrap_or_else(|error| Sampling::Impossible(format!("{error:#}")));
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.site.record().is_some_and(|record| record.channels[Which::Samples.number()].is_some())
     }
 
     async fn open(&mut self, netlink: &Netlink, places: &Places) -> anyhow::Result<Sampling> {
-        let change = self.site.change("top").await?;
+        self.site = Site::open(netlink, &self.site.interface.name, places).await?;
+        let mut change = self.site.change("top").await?;
         if change.is_open(Which::Samples) {
             // One that nothing comes through may be that of somebody who has gone.
-            if !matches!(self.channel, Source::Others(_, true)) {
-                self.channel = Source::Others(change.look_on(Which::Samples)?, false);
-            } else if let Source::Others(_, alive) = &mut self.channel {
-                *alive = false;
+            match &mut self.channel {
+                Source::Others(_, alive) if *alive => *alive = false,
+                channel => *channel = Source::Others(change.look_on(Which::Samples)?, false),
             }
             return Ok(Sampling::Others);
         }
-        drop(change);
-        self.site = Site::open(netlink, &self.site.interface.name, places).await?;
-        self.channel = Source::Own(tap::open(netlink, places, &mut self.site, Which::Samples, WANTED).await?);
+        self.channel = Source::Nowhere;
+        change.refuse_pending()?;
+        match Tapped::open(netlink, &mut change, places, Which::Samples, WANTED).await {
+            Ok((tapped, ring)) => self.channel = Source::Own(tapped, ring),
+            Err(error) => {
+                self.channel = Source::Never;
+                return Err(error);
+            }
+        }
         Ok(Sampling::Own)
     }
 
     /// Takes in the samples that have come.
     pub(super) fn drain(&mut self, state: &mut State) {
         let ring = match &mut self.channel {
-            Source::Nowhere => return,
-            Source::Own(tap) => &mut tap.ring,
-            Source::Others(ring, _) => ring,
+            Source::Nowhere | Source::Never => return,
+            Source::Own(_, ring) | Source::Others(ring, _) => ring,
         };
         let record = &mut self.record;
         let mut some = false;
@@ -122,13 +132,11 @@ impl Sampler {
         }
     }
 
-    /// Closes the channel, if it is ours and there still is one.
-    pub(super) async fn close(mut self, netlink: &Netlink) -> anyhow::Result<()> {
+    /// Closes the channel, if it is ours.
+    pub(super) async fn close(self, netlink: &Netlink, places: &Places) -> anyhow::Result<()> {
         match self.channel {
-            Source::Own(tap) if self.site.attached()?.is_some() => {
-                tap::close(netlink, &mut self.site, tap).await
-            }
-            _ => Ok(()),
+            Source::Own(tapped, _) => tapped.close(netlink, places).await,
+            Source::Nowhere | Source::Never | Source::Others(..) => Ok(()),
         }
     }
 }

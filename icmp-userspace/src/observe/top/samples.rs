@@ -13,7 +13,7 @@ use icmp_common::{
     reason::{Reason, Verdict},
 };
 
-use crate::explain::decode::Decoded;
+use crate::observe::decode::Decoded;
 
 /// Addresses in one table.
 const ENTRIES: usize = 1_000;

@@ -1,15 +1,21 @@
 //! What a frame says, for people: addresses, type and code by name, and what an error quotes.
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use etherparse::{Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket};
 use icmp_common::{
     Family,
-    wire::{icmp, ipv4, ipv6},
+    wire::{icmp, ipv4, ipv6, udp::UDP},
 };
 use serde::Serialize;
 
 use crate::policy::names;
+
+/// Number of TCP behind IP.
+pub(super) const TCP: u8 = 6;
 
 /// A packet, as far as it could be understood.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,10 +31,16 @@ pub struct Decoded {
     pub protocol: u8,
     /// What is behind IP, if that is ICMP and its beginning is there.
     pub message: Option<Message>,
+    /// Ports behind IP, if that is TCP or UDP.
+    #[serde(skip)]
+    pub ports: Option<[u16; 2]>,
     /// Whether it is a fragment other than the first.
     pub fragment: bool,
     /// Length of the IP packet in bytes, as its header says.
     pub length: usize,
+    /// How many of these are headers of IP.
+    #[serde(skip)]
+    pub headers: usize,
     /// TTL or hop limit.
     pub ttl: u8,
     /// DSCP.
@@ -48,6 +60,27 @@ pub struct Message {
     pub kind: u8,
     /// Code.
     pub code: u8,
+    /// What else its header says.
+    #[serde(skip)]
+    pub detail: Option<Detail>,
+}
+
+/// What the header of an ICMP message says besides type and code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// To which of several requests or replies it belongs: RFC 792, RFC 4443 4, RFC 8335.
+    Exchange {
+        /// Identifier.
+        id: u16,
+        /// Sequence number.
+        sequence: u16,
+    },
+    /// The MTU of the link that a packet was too big for: RFC 1191, RFC 4443 3.2.
+    Mtu(u32),
+    /// The gateway that a redirect names: RFC 792.
+    Gateway(Ipv4Addr),
+    /// What Neighbour Discovery is about: RFC 4861 4.3 to 4.5.
+    Target(Ipv6Addr),
 }
 
 impl Decoded {
@@ -70,8 +103,10 @@ fn of(sliced: &LaxSlicedPacket<'_>, deep: bool) -> Option<Decoded> {
                 to: header.destination_addr().into(),
                 protocol: header.protocol().0,
                 message: None,
+                ports: None,
                 fragment: header.fragments_offset().value() != 0,
                 length: header.total_len().into(),
+                headers: header.slice().len(),
                 ttl: header.ttl(),
                 dscp: header.dcp().value(),
                 quoted: None,
@@ -86,8 +121,10 @@ fn of(sliced: &LaxSlicedPacket<'_>, deep: bool) -> Option<Decoded> {
                 to: header.destination_addr().into(),
                 protocol: slice.payload().ip_number.0,
                 message: None,
+                ports: None,
                 fragment: slice.extensions().clone().into_iter().any(is_later),
                 length: ipv6::HEADER + usize::from(header.payload_length()),
+                headers: ipv6::HEADER + slice.extensions().slice().len(),
                 ttl: header.hop_limit(),
                 dscp: header.dscp().value(),
                 quoted: None,
@@ -98,13 +135,37 @@ fn of(sliced: &LaxSlicedPacket<'_>, deep: bool) -> Option<Decoded> {
     let payload = sliced.ip_payload().map_or(&[][..], |payload| payload.payload);
     if let (Some(family), false, [kind, code, ..]) = (decoded.family_of_icmp(), decoded.fragment, payload) {
         let name = names::of(family, *kind, Some(*code)).or_else(|| names::of(family, *kind, None));
-        decoded.message = Some(Message { name, kind: *kind, code: *code });
+        let detail = detail(family, *kind, *code, payload);
+        decoded.message = Some(Message { name, kind: *kind, code: *code, detail });
         if deep && quotes(family, *kind) {
             let quote = payload.get(icmp::HEADER..).and_then(|quote| LaxSlicedPacket::from_ip(quote).ok());
             decoded.quoted = quote.and_then(|sliced| of(&sliced, false)).map(Box::new);
         }
     }
+    if let (TCP | UDP, false, [a, b, c, d, ..]) = (decoded.protocol, decoded.fragment, payload) {
+        decoded.ports = Some([u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d])]);
+    }
     Some(decoded)
+}
+
+/// What the header of a message says besides type and code, if all of that is there.
+fn detail(family: Family, kind: u8, code: u8, message: &[u8]) -> Option<Detail> {
+    let rest = *message.get(4..)?.first_chunk::<4>()?;
+    let [a, b, c, d] = rest;
+    let exchange =
+        || Detail::Exchange { id: u16::from_be_bytes([a, b]), sequence: u16::from_be_bytes([c, d]) };
+    // Of the second half of an extended echo's header the first byte is the number.
+    let probe = || Detail::Exchange { id: u16::from_be_bytes([a, b]), sequence: c.into() };
+    let target = || message.get(icmp::HEADER..)?.first_chunk::<16>().copied();
+    match (family, kind, code) {
+        (Family::Ipv4, 0 | 8 | 13..=18, _) | (Family::Ipv6, 128 | 129, _) => Some(exchange()),
+        (Family::Ipv4, 42 | 43, _) | (Family::Ipv6, 160 | 161, _) => Some(probe()),
+        (Family::Ipv4, 3, 4) => Some(Detail::Mtu(u16::from_be_bytes([c, d]).into())),
+        (Family::Ipv6, 2, _) => Some(Detail::Mtu(u32::from_be_bytes(rest))),
+        (Family::Ipv4, 5, _) => Some(Detail::Gateway(rest.into())),
+        (Family::Ipv6, 135..=137, _) => target().map(|target| Detail::Target(target.into())),
+        _ => None,
+    }
 }
 
 /// Whether messages of a type quote a packet (RFC 792, RFC 4443).
@@ -116,7 +177,9 @@ const fn quotes(family: Family, kind: u8) -> bool {
 }
 
 impl Decoded {
-    const fn family_of_icmp(&self) -> Option<Family> {
+    /// The family whose ICMP it is, if it is that.
+    #[must_use]
+    pub const fn family_of_icmp(&self) -> Option<Family> {
         match (self.from, self.protocol) {
             (IpAddr::V4(_), ipv4::ICMP) => Some(Family::Ipv4),
             (IpAddr::V6(_), ipv6::ICMPV6) => Some(Family::Ipv6),
@@ -130,10 +193,10 @@ impl fmt::Display for Decoded {
         let Self { from, to, length, ttl, .. } = self;
         write!(f, "{from} > {to}: ")?;
         match (self.message, self.family_of_icmp()) {
-            (Some(Message { name: Some(name), kind, code }), _) => {
+            (Some(Message { name: Some(name), kind, code, .. }), _) => {
                 write!(f, "{name} (type {kind}, code {code})")?
             }
-            (Some(Message { name: None, kind, code }), _) => write!(f, "ICMP type {kind}, code {code}")?,
+            (Some(Message { name: None, kind, code, .. }), _) => write!(f, "ICMP type {kind}, code {code}")?,
             (None, Some(_)) if self.fragment => write!(f, "ICMP, a later fragment")?,
             (None, Some(_)) => write!(f, "ICMP, cut off")?,
             (None, None) => write!(f, "IP protocol {}", self.protocol)?,

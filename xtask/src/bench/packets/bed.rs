@@ -19,7 +19,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::packet::SourceFields;
+use super::frames::SourceFields;
 
 /// Bytes that `enter` writes; `Template` in `icmp-ebpf/src/instruments.rs`.
 pub(super) const TEMPLATE: usize = 70;
@@ -33,37 +33,46 @@ const XDP_ABORTED: u32 = 0;
 
 /// Moves this thread into a network namespace of its own, which goes when the process ends, however it ends. Call it while there
 /// is only one thread.
-pub(super) fn seclude() -> Result<()> {
+pub(in crate::bench) fn seclude() -> Result<()> {
     #[expect(deprecated, reason = "only unsafe for UnshareFlags::FILES, which is not asked for here")]
     rustix::thread::unshare(UnshareFlags::NEWNET).context("making a network namespace")
 }
 
-/// Moves this thread to one CPU.
-pub(super) fn settle() -> Result<()> {
+/// Moves this thread to one CPU; returns those on which it may have been.
+pub(super) fn settle() -> Result<CpuSet> {
     let allowed = sched_getaffinity(None).context("asking for the CPUs that we may use")?;
     // The last one: the first one has more interrupts to serve.
     let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));
     let mut one = CpuSet::new();
     one.set(last.context("asking for the CPUs that we may use: there are none")?);
-    sched_setaffinity(None, &one).context("moving to one CPU")
+    sched_setaffinity(None, &one).context("moving to one CPU")?;
+    Ok(allowed)
 }
 
-/// Which sources send, and where their addresses stand in the frame.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sources {
-    /// Bits of the last four bytes that change.
+/// What is set when the instruments are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Settings {
+    /// Bits of the last four bytes of the source address that change.
     pub(super) mask: u32,
-    /// Where.
+    /// Where these stand in the frame.
     pub(super) fields: SourceFields,
+    /// Length of the frame if programs put something before it, else 0.
+    pub(super) length: u32,
+}
+
+impl Settings {
+    /// One source, and nobody changes a frame's length.
+    pub(super) const PLAIN: Self = Self { mask: 0, fields: SourceFields::IPV4, length: 0 };
 }
 
 /// Loads the instruments' maps and settings.
-fn load(instruments: &[u8], sources: Sources) -> Result<Ebpf> {
+fn load(instruments: &[u8], settings: Settings) -> Result<Ebpf> {
     EbpfLoader::new()
         .btf(None)
-        .override_global("SOURCES_MASK", &sources.mask, true)
-        .override_global("SOURCE_AT", &sources.fields.source, true)
-        .override_global("CHECKSUM_AT", &sources.fields.checksum, true)
+        .override_global("SOURCES_MASK", &settings.mask, true)
+        .override_global("SOURCE_AT", &settings.fields.source, true)
+        .override_global("CHECKSUM_AT", &settings.fields.checksum, true)
+        .override_global("LENGTH", &settings.length, true)
         .load(instruments)
         .context("loading the instruments")
 }
@@ -85,19 +94,25 @@ pub(super) struct Bed {
     pub(super) empty: ProgramFd,
     /// The MAC swap.
     pub(super) swap: ProgramFd,
+    /// The minimal echo.
+    pub(super) minimal_echo: ProgramFd,
+    /// What makes room for an error.
+    pub(super) grow: ProgramFd,
 }
 
 impl Bed {
     /// Loads the instruments anew.
-    pub(super) fn new(instruments: &[u8], sources: Sources) -> Result<Self> {
-        let mut object = load(instruments, sources)?;
+    pub(super) fn new(instruments: &[u8], settings: Settings) -> Result<Self> {
+        let mut object = load(instruments, settings)?;
         let empty = load_program(&mut object, "pass")?;
         let swap = load_program(&mut object, "mac_swap")?;
+        let minimal_echo = load_program(&mut object, "minimal_echo")?;
+        let grow = load_program(&mut object, "grow")?;
         load_program(&mut object, "enter")?;
         let called = object.take_map("PROGRAMS").context("the instruments have no map PROGRAMS")?;
         let template = object.take_map("TEMPLATE").context("the instruments have no map TEMPLATE")?;
         let (called, template) = (called.try_into()?, template.try_into()?);
-        Ok(Self { object, called, template, frame: Vec::new(), empty, swap })
+        Ok(Self { object, called, template, frame: Vec::new(), empty, swap, minimal_echo, grow })
     }
 
     /// Attaches `enter`, so that times are those of packets alone: the kernel rewrites its XDP dispatcher at each

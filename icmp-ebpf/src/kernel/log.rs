@@ -1,0 +1,30 @@
+//! What each step of a packet has come to, through aya-log: for whoever works on the data path. No release is built with it.
+
+use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use aya_log_ebpf::info;
+use icmp_common::{counters::Slot, tables::Outcome};
+
+use crate::Step;
+
+/// [`crate::State::log`]. With a global name and called, as those in `state.rs`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn icmpctl_log(context: *mut xdp_md, step: u32, number: u32) -> u32 {
+    let context = XdpContext::new(context);
+    if step == Step::Parse as u32 {
+        info!(&context, "parse: ICMP over IPv{}", if number == 0 { 4_u32 } else { 6 });
+    } else if step == Step::Classify as u32 {
+        let outcome = Outcome(number);
+        info!(&context, "classify: ruling {} by the rule in slot {}", number >> 16, outcome.slot());
+    } else if step == Step::Limit as u32 {
+        info!(&context, "limit: within {}", number);
+    } else if step == Step::Answer as u32 {
+        info!(&context, "answer: reason {}", number);
+    } else if step == Step::Reject as u32 {
+        info!(&context, "reject: code {}", number);
+    } else {
+        let slot = Slot::from_number(number);
+        info!(&context, "count: family {} under reason {}", slot.family() as u32, slot.reason());
+    }
+    0
+}
