@@ -40,9 +40,9 @@ const COLOURS: [&str; 8] =
 /// Draws the picture anew.
 pub(crate) fn draw(setup: Setup) -> Result<()> {
     let interrupted = interrupt::listen()?;
-    let built = userspace::both_halves(&Build { release: false, setup })?;
+    let built = userspace::both_halves(&Build { release: false, debug_log: false, setup })?;
     tools::ensure_for_tests(setup)?;
-    let network = Network::make(&built.icmpctl, &interrupted)?;
+    let network = Network::make(&built.icmpctl, &interrupted, 1)?;
     let policy = network.with("screenshot.toml", traffic::POLICY)?;
     let policy = policy.to_str().context("a path is no text")?;
     network.icmpctl(&["attach", SERVER_END, "--mode", "native", "--policy", policy])?;
