@@ -218,7 +218,8 @@ fn drawn(run: &[(char, Style)], left: f64, top: f64) -> String {
         let height = CELL[1];
         let _ = writeln!(
             svg,
-            "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height}\" fill=\"{colour}\"/>"
+            "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height}\" fill=\"{colour}\" \
+             shape-rendering=\"crispEdges\"/>"
         );
     }
     if text.trim().is_empty() {
