@@ -1,9 +1,13 @@
 //! What the program costs the kernel's verifier, by policy: each is taken, with room to spare, and the figures are printed
-//! (`--show-output` shows them).
+//! (`--show-output` shows them); also if signals come meanwhile.
 
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use icmp_tests::{host::tables, loaded::Loaded};
+use rustix::thread::gettid;
 
 /// Somewhat less than what the verifier walks before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS` in `include/linux/bpf.h`): the
 /// oldest kernel's takes twice as many steps as the newest's.
@@ -73,4 +77,29 @@ fn telling_takes_no_instructions_where_nobody_wants_it() {
     println!("listing: {quiet} instructions, {logging} of a program that logs");
     assert!(!tells && logs);
     assert!(quiet + 200 < logging, "{quiet}, {logging}");
+}
+
+/// A signal has the verifier give up (EAGAIN): it is asked again.
+#[test]
+#[ignore = "needs root and BPF"]
+fn signals_do_not_keep_the_program_out() {
+    extern "C" fn nothing(_signal: i32) {}
+    let handler: extern "C" fn(i32) = nothing;
+    // SAFETY: the handler does nothing, and nobody else in this process wants the signal.
+    unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+    let tables = tables("respond.traceroute = true\nacl.rules = 'limit 1/s per source icmp any any log'");
+    let loading = gettid().as_raw_nonzero().get();
+    let signals = thread::spawn(move || {
+        // Fewer than there are attempts, and the first ones while the object file is still being read.
+        for _ in 0..8 {
+            thread::sleep(Duration::from_millis(25));
+            // SAFETY: the call has no pointers.
+            let outcome =
+                unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), loading, libc::SIGUSR1) };
+            assert_eq!(outcome, 0);
+        }
+    });
+    let loaded = Loaded::new(&tables);
+    signals.join().unwrap();
+    drop(loaded);
 }
