@@ -112,17 +112,23 @@ impl Finished {
 
 /// Makes bpf(2) fail with an error in a command, as ENOSYS in a kernel built without it.
 pub fn without_bpf(command: &mut Command, error: i32) -> &mut Command {
+    without(command, [libc::SYS_bpf; 2], error)
+}
+
+/// Makes two system calls fail with an error in a command.
+pub fn without(command: &mut Command, calls: [libc::c_long; 2], error: i32) -> &mut Command {
     let filter = move || {
         let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
         let equal = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
         let end = libc::BPF_RET | libc::BPF_K;
-        let step = |code: u32, jf, k| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+        let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
         // The system call's number is the first word of `struct seccomp_data`.
         let mut steps = [
-            step(load, 0, 0),
-            step(equal, 1, libc::SYS_bpf as u32),
-            step(end, 0, libc::SECCOMP_RET_ERRNO | error as u32),
-            step(end, 0, libc::SECCOMP_RET_ALLOW),
+            step(load, 0, 0, 0),
+            step(equal, 1, 0, calls[0] as u32),
+            step(equal, 0, 1, calls[1] as u32),
+            step(end, 0, 0, libc::SECCOMP_RET_ERRNO | error as u32),
+            step(end, 0, 0, libc::SECCOMP_RET_ALLOW),
         ];
         let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
         // SAFETY: the program and its steps outlive the call.

@@ -4,7 +4,7 @@
 //! come of them, both with other people's encoders. `sketch` makes random frames of all sorts, `packets` random packets that rules are
 //! about, `rules` random policies, and walks their rules; `seed` lets random tests be repeated. `netns` makes networks, `port` sends
 //! raw frames in them, `ping` real pings, `flood` as many as the kernel can make, `scapy` what scapy makes of either, and `icmpctl`
-//! runs the real binary there; `prometheus` runs a real Prometheus, and `http` talks to both. `parity` lists in what a host with the
+//! runs the real binary there, also in a `terminal`; `prometheus` runs a real Prometheus, and `http` talks to both. `parity` lists in what a host with the
 //! program may differ from one without; `conformance` lists what has to be done, and finds the tests that show it.
 //! Tests that need a kernel are marked `#[ignore = "needs root and BPF"]`.
 
@@ -27,3 +27,4 @@ pub mod rules;
 pub mod scapy;
 pub mod seed;
 pub mod sketch;
+pub mod terminal;

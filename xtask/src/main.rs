@@ -11,6 +11,7 @@ mod lint;
 mod run;
 mod sanitizer;
 mod say;
+mod screenshot;
 mod test;
 mod toolchain;
 mod tools;
@@ -46,6 +47,8 @@ enum Errand {
     Test(test::Test),
     /// Draw docs/dashboard.svg anew: the dashboard, with what the lab makes it show
     Dashboard(Setup),
+    /// Draw docs/top.svg anew: `icmpctl top` in a terminal, with the lab's traffic
+    Screenshot(Setup),
     /// What runs in a kernel that `test` has booted
     #[command(hide = true)]
     Guest,
@@ -83,6 +86,7 @@ fn perform(errand: Errand) -> Result<()> {
         Errand::Lint(setup) => lint::all(setup),
         Errand::Test(test) => test::all(&test),
         Errand::Dashboard(setup) => dashboard::draw(setup),
+        Errand::Screenshot(setup) => screenshot::draw(setup),
         Errand::Guest => kernels::guest::run(),
     }
 }

@@ -22,8 +22,8 @@ const TOOLS: [Tool; 8] = [
     ("chrt", "util-linux"),
 ];
 
-/// What the tests call besides: people's own clients, and a terminal.
-const CLIENTS: [Tool; 8] = [
+/// What the tests call besides: people's own clients, and terminals.
+const CLIENTS: [Tool; 9] = [
     ("traceroute", "traceroute"),
     ("mtr", "mtr-tiny"),
     ("tracepath", "iputils-tracepath"),
@@ -31,6 +31,7 @@ const CLIENTS: [Tool; 8] = [
     ("nping", "nmap"),
     ("scapy", "python3-scapy"),
     ("script", "bsdutils"),
+    ("tmux", "tmux"),
     ("tshark", "tshark"),
 ];
 

@@ -1,15 +1,8 @@
 //! The guardian of a policy that waits for confirmation: a process of its own, which nobody types, that brings the former
 //! policy back at the deadline.
 
-use std::{
-    io::{Read as _, Write as _},
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
 use icmp_userspace::kernel::{
     Error,
     attach::{Places, Site},
@@ -19,7 +12,10 @@ use icmp_userspace::kernel::{
 };
 use tokio::time::sleep;
 
-use super::confirm::{Why, roll_back};
+use super::{
+    confirm::{Why, roll_back},
+    outlive,
+};
 
 /// What the guardian is told.
 #[derive(clap::Args)]
@@ -34,8 +30,6 @@ pub(super) struct Arguments {
     previous: u32,
 }
 
-/// What it says when it is on its own.
-const READY: &[u8] = b"ready\n";
 /// How often it looks whether it is still needed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often it tries; a policy that nobody can confirm must not stay because of one failure.
@@ -43,39 +37,18 @@ const ATTEMPTS: u32 = 30;
 
 /// Starts the guardian, in the network namespace of this thread, and waits until it does not depend on us any more.
 pub(super) fn start(places: &Places, index: u32, pending: &Pending) -> anyhow::Result<()> {
-    let doing = || "starting the process that would bring the former policy back";
-    let absolute = |path: &Path| std::path::absolute(path).with_context(doing);
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("icmpctl")
-        .args(["guardian", &index.to_string()])
-        .args(["--deadline", &pending.deadline.to_string()])
-        .args(["--previous", &pending.previous.to_string()])
-        .arg("--bpffs")
-        .arg(absolute(&places.bpffs)?)
-        .arg("--state")
-        .arg(absolute(&places.state)?)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = command.spawn().with_context(doing)?;
-    let mut said = Vec::new();
-    if let Some(stdout) = &mut child.stdout {
-        stdout.take(READY.len() as u64).read_to_end(&mut said).with_context(doing)?;
-    }
-    ensure!(said == READY, "{} failed: it ended at once", doing());
-    Ok(())
+    let mut arguments = vec!["guardian".to_owned(), index.to_string()];
+    arguments.extend(["--deadline".to_owned(), pending.deadline.to_string()]);
+    arguments.extend(["--previous".to_owned(), pending.previous.to_string()]);
+    outlive::start(places, &arguments, "starting the process that would bring the former policy back")
+        .map(drop)
 }
 
 impl Arguments {
     pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
         // Better no policy than one that nobody brings back.
         privileges::check()?;
-        rustix::process::setsid().context("beginning a session")?;
-        std::io::stdout().write_all(READY)?;
-        let nowhere = std::fs::File::options().write(true).open("/dev/null").context("opening /dev/null")?;
-        rustix::stdio::dup2_stdout(&nowhere).context("closing the output")?;
+        outlive::be_ready()?;
         let netlink = Netlink::open()?;
         let pending = Pending { deadline: self.deadline, previous: self.previous };
         let mut failed = 0;

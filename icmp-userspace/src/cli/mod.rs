@@ -11,6 +11,7 @@ mod explain;
 mod guardian;
 mod install;
 mod metrics;
+mod outlive;
 mod output;
 mod policy;
 mod progress;
@@ -22,6 +23,7 @@ mod source;
 mod stats;
 mod status;
 mod tap;
+mod top;
 #[cfg(feature = "debug-log")]
 mod trace;
 
@@ -85,6 +87,8 @@ enum Verb {
     Status(status::Arguments),
     /// Show what became of the packets, and why
     Stats(stats::Arguments),
+    /// Watch what becomes of packets on a full screen: by verdict, rule, type, source and destination
+    Top(top::Arguments),
     /// Show packets as they come and as their answers leave, and what was decided about them
     Capture(capture::Arguments),
     /// Show what rules with `log` tell of packets
@@ -156,6 +160,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Verb::Set(arguments) => arguments.run(places).await,
             Verb::Status(arguments) => arguments.run(places).await,
             Verb::Stats(arguments) => arguments.run(places).await,
+            Verb::Top(arguments) => arguments.run(places).await,
             Verb::Capture(arguments) => arguments.run(places).await,
             Verb::Events(arguments) => arguments.run(places).await,
             Verb::Explain(arguments) => arguments.run(places).await,

@@ -3,15 +3,9 @@
 //! Of one that can't close it, because it was killed or has failed, the guardian does: a process of its own, which nobody types, that
 //! waits for the end of the other one.
 
-use std::{
-    io::{self, Read as _, Write as _},
-    os::unix::process::CommandExt as _,
-    path::Path,
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{process::Child, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use icmp_common::events::Channel;
 use icmp_userspace::kernel::{
     Error,
@@ -26,11 +20,11 @@ use icmp_userspace::kernel::{
 use rustix::{
     event::{PollFd, PollFlags, poll},
     io::retry_on_intr,
-    process::{Pid, PidfdFlags, getppid, pidfd_open, setsid},
+    process::{Pid, PidfdFlags, getppid, pidfd_open},
 };
 use tokio::time::sleep;
 
-use super::{install::Compiled, source::Source};
+use super::{install::Compiled, outlive, source::Source};
 
 /// What the guardian is told.
 #[derive(clap::Args)]
@@ -41,8 +35,6 @@ pub(super) struct Arguments {
     parent: i32,
 }
 
-/// What it says when it is on its own.
-const READY: &[u8] = b"ready\n";
 /// How long it waits before it tries again what has failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How often it tries.
@@ -66,7 +58,8 @@ impl Tapped {
     ) -> anyhow::Result<(Self, Ring)> {
         let index = change.site().interface.index;
         // It has to have what this process has.
-        let guardian = start(places, index)?;
+        let words = ["tap-guardian".to_owned(), index.to_string(), std::process::id().to_string()];
+        let guardian = outlive::start(places, &words, "starting the process that would close the channel")?;
         privileges::drop_others(false)?;
         let (compiled, program) = as_it_runs(netlink, change).await?;
         let new = compiled.to_install(Snapshot::Of(program));
@@ -106,37 +99,11 @@ async fn as_it_runs(netlink: &Netlink, change: &Change<'_>) -> anyhow::Result<(C
     Ok((Compiled::with(netlink, change, &source, generation).await?, program))
 }
 
-/// Starts the guardian, in the network namespace of this thread, and waits until it does not depend on our terminal any more.
-fn start(places: &Places, index: u32) -> anyhow::Result<Child> {
-    let doing = || "starting the process that would end the capture if this one were killed";
-    let absolute = |path: &Path| std::path::absolute(path).with_context(doing);
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg0("icmpctl")
-        .args(["tap-guardian", &index.to_string(), &std::process::id().to_string()])
-        .arg("--bpffs")
-        .arg(absolute(&places.bpffs)?)
-        .arg("--state")
-        .arg(absolute(&places.state)?)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = command.spawn().with_context(doing)?;
-    let mut said = Vec::new();
-    if let Some(stdout) = &mut child.stdout {
-        stdout.take(READY.len() as u64).read_to_end(&mut said).with_context(doing)?;
-    }
-    ensure!(said == READY, "{} failed: it ended at once", doing());
-    Ok(child)
-}
-
 impl Arguments {
     pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
-        // Better no capture than one that nobody ends.
+        // Better no channel than one that nobody closes.
         privileges::check()?;
-        setsid().context("beginning a session")?;
-        self.wait().context("waiting for the end of the process that captures")?;
+        self.wait().context("waiting for the end of the process that holds a channel")?;
         privileges::drop_others(false)?;
         let netlink = Netlink::open()?;
         let mut failed = 0;
@@ -153,12 +120,12 @@ impl Arguments {
     }
 
     /// Waits for the end of the other process: then all that it held is free.
-    fn wait(&self) -> io::Result<()> {
-        let parent = Pid::from_raw(self.parent).ok_or(io::ErrorKind::InvalidInput)?;
+    fn wait(&self) -> anyhow::Result<()> {
+        let parent = Pid::from_raw(self.parent).context("no process has such a number")?;
         let process = pidfd_open(parent, PidfdFlags::empty())?;
         // Otherwise it may be yet another one.
         if getppid() == Some(parent) {
-            io::stdout().write_all(READY)?;
+            outlive::be_ready()?;
             retry_on_intr(|| poll(&mut [PollFd::new(&process, PollFlags::IN)], None))?;
         }
         Ok(())

@@ -134,6 +134,17 @@ impl Change<'_> {
         })
     }
 
+    /// Whether anybody holds a channel.
+    #[must_use]
+    pub fn is_open(&self, which: Which) -> bool {
+        Lock::is_held(self.site.files.channel(which))
+    }
+
+    /// Looks on at what comes through a channel that somebody else holds.
+    pub fn look_on(&self, which: Which) -> Result<Ring, Error> {
+        Ring::open(&self.site.pins.channel(which), false)
+    }
+
     /// Removes the locks that killed processes have left.
     pub(super) fn remove_stale_locks(&self) -> Result<(), Error> {
         Which::ALL.into_iter().try_for_each(|which| Lock::remove_stale(self.site.files.channel(which)))

@@ -116,7 +116,7 @@ pub fn rates(counters: &Counters, before: Before<'_, Counters>) -> [Total<f64>; 
 }
 
 /// What has been counted since the reading before. A counter that holds less than it did then is another one, made since.
-fn since(counters: &Counters, before: &Counters) -> Counters {
+pub(super) fn since(counters: &Counters, before: &Counters) -> Counters {
     let mut since = *counters;
     for (now, before) in since.packets.iter_mut().flatten().zip(before.packets.iter().flatten()) {
         *now = now.checked_sub(*before).unwrap_or(*now);

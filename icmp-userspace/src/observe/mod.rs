@@ -14,4 +14,5 @@ pub mod rules;
 pub mod served;
 pub mod snmp;
 pub mod told;
+pub mod top;
 pub mod types;

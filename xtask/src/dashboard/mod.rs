@@ -4,7 +4,7 @@
 //! what a real Prometheus answers to their own queries, which has scraped icmpctl in the lab for two minutes.
 
 mod picture;
-mod traffic;
+pub(crate) mod traffic;
 
 use std::{
     fs,

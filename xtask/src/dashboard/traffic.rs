@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Behind the lab's `[respond]`.
-pub(super) const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 timestamp = true
 
 [limits]
@@ -45,7 +45,7 @@ const CROWD: Duration = Duration::from_secs(70);
 const END: Duration = Duration::from_secs(120);
 
 /// Sends it.
-pub(super) fn send(network: &Network, objects: &Objects) -> Result<()> {
+pub(crate) fn send(network: &Network, objects: &Objects) -> Result<()> {
     say::step(&format!("sending packets of many sorts, for {END:?}"));
     let mut instruments = Instruments::load(objects, Some(FLOOD))?;
     instruments.pass_on_client(network)?;
