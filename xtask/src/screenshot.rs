@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Columns and lines of the terminal.
-const SIZE: [usize; 2] = [120, 38];
+const SIZE: [usize; 2] = [120, 36];
 /// Pixels of a character.
 const CELL: [f64; 2] = [8.4, 18.0];
 const MARGIN: f64 = 10.0;
@@ -41,7 +41,7 @@ const COLOURS: [&str; 8] =
 pub(crate) fn draw(setup: Setup) -> Result<()> {
     let interrupted = interrupt::listen()?;
     let built = userspace::both_halves(&Build { release: false, debug_log: false, setup })?;
-    tools::ensure_for_tests(setup)?;
+    tools::ensure_clients(setup, "pictures")?;
     let network = Network::make(&built.icmpctl, &interrupted, 1)?;
     let policy = network.with("screenshot.toml", traffic::POLICY)?;
     let policy = policy.to_str().context("a path is no text")?;
@@ -166,7 +166,7 @@ fn picture(screen: &str) -> String {
     let [width, height] = [SIZE[0] as f64 * CELL[0], lines.len() as f64 * CELL[1]];
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {:.0} {:.0}\" font-family=\"ui-monospace, 'DejaVu Sans Mono', \
-         Menlo, Consolas, monospace\" font-size=\"14\" fill=\"{TEXT}\" xml:space=\"preserve\">\n<title>icmpctl top</title>\
+         Menlo, Consolas, monospace\" font-size=\"14\" fill=\"{TEXT}\">\n<title>icmpctl top</title>\
          <rect width=\"100%\" height=\"100%\" rx=\"6\" fill=\"{BEHIND}\"/>\n",
         width + 2.0 * MARGIN,
         height + 2.0 * MARGIN
@@ -174,7 +174,8 @@ fn picture(screen: &str) -> String {
     for (number, line) in lines.iter().enumerate() {
         let top = MARGIN + number as f64 * CELL[1];
         let mut column = 0;
-        for run in line.chunk_by(|one, two| one.1 == two.1 && is_bar(one.0) == is_bar(two.0)) {
+        // Word by word, because spaces are not the same everywhere.
+        for run in line.chunk_by(|one, two| one.1 == two.1 && sort(one.0) == sort(two.0)) {
             let left = MARGIN + column as f64 * CELL[0];
             svg.push_str(&drawn(run, left, top));
             column += run.len();
@@ -182,6 +183,11 @@ fn picture(screen: &str) -> String {
     }
     svg.push_str("</svg>\n");
     svg
+}
+
+/// Bars, spaces, and what is written.
+fn sort(character: char) -> [bool; 2] {
+    [is_bar(character), character == ' ']
 }
 
 fn is_bar(character: char) -> bool {
@@ -245,6 +251,6 @@ mod tests {
         assert_eq!(lines[1], [('▄', yellow), ('-', Style { reverse: true, ..plain })]);
         let svg = picture("\x1b[33m▄\x1b[0m a<b");
         assert!(svg.contains("height=\"8.5\" fill=\"#e6c35c\"/>"), "{svg}");
-        assert!(svg.contains("> a&lt;b</text>"), "{svg}");
+        assert!(svg.contains(">a&lt;b</text>"), "{svg}");
     }
 }

@@ -63,8 +63,13 @@ pub(crate) fn ensure_peers(setup: Setup) -> Result<()> {
 
 /// Makes sure that every program is there that the tests or the lab call.
 pub(crate) fn ensure_for_tests(setup: Setup) -> Result<()> {
-    ensure_these(setup, &[&TOOLS[..], &CLIENTS].concat(), "the tests")?;
+    ensure_clients(setup, "the tests")?;
     ensure_prometheus(setup, "the tests")
+}
+
+/// Makes sure that people's own clients and terminals are there, and what the lab calls.
+pub(crate) fn ensure_clients(setup: Setup, callers: &str) -> Result<()> {
+    ensure_these(setup, &[&TOOLS[..], &CLIENTS].concat(), callers)
 }
 
 /// Makes sure that there is a Prometheus.

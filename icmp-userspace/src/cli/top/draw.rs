@@ -92,11 +92,10 @@ pub(super) fn all(frame: &mut Frame<'_>, state: &State, title: &str, look: Look)
 }
 
 fn draw_head(frame: &mut Frame<'_>, area: Rect, state: &State, title: &str, look: Look) {
-    let mut spans = vec![Span::styled("icmpctl top ", Look::TITLE), Span::raw(title)];
-    if state.paused {
-        spans.push(Span::styled("  PAUSED", Look::TITLE.patch(look.colour(Color::Yellow))));
-    }
-    frame.render_widget(Line::from(spans), area);
+    let paused = if state.paused { "PAUSED " } else { "" };
+    let paused = Span::styled(paused, Look::TITLE.patch(look.colour(Color::Yellow)));
+    let spans = [Span::styled("icmpctl top ", Look::TITLE), paused, Span::raw(title)];
+    frame.render_widget(Line::from_iter(spans), area);
 }
 
 /// A table's frame: a line above it, with what it counts in it.
@@ -379,7 +378,8 @@ mod tests {
         "2.33 ".chars().for_each(|character| state.obey(Command::Type(character)));
         let filtered = screen(&state, 80, 24);
         assert!(
-            filtered[0].ends_with("  PAUSED") && filtered[23].starts_with("Filter: 2.33 █"),
+            filtered[0].starts_with("icmpctl top PAUSED eth0: ")
+                && filtered[23].starts_with("Filter: 2.33 █"),
             "{filtered:?}"
         );
         has(&filtered, "1 Rules (1)");

@@ -38,11 +38,7 @@ pub(super) fn wish(event: &Event, typing: bool) -> Wish {
         _ => return Wish::Nothing,
     };
     if key.modifiers.contains(KeyModifiers::CONTROL) {
-        return match key.code {
-            KeyCode::Char('c' | 'q') => Wish::Leave,
-            KeyCode::Char('l') => Wish::Draw,
-            _ => Wish::Nothing,
-        };
+        return if key.code == KeyCode::Char('c') { Wish::Leave } else { Wish::Nothing };
     }
     match (typing, key.code) {
         (true, code) => command_while_typing(code).map_or(Wish::Nothing, Wish::Do),
