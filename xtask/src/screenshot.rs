@@ -227,7 +227,8 @@ fn drawn(run: &[(char, Style)], left: f64, top: f64) -> String {
     let colour = if style.reverse { BEHIND } else { colour };
     let bold = if style.bold { " font-weight=\"bold\"" } else { "" };
     let dim = if style.dim { " opacity=\"0.6\"" } else { "" };
-    let escaped = text.replace('&', "&amp;").replace('<', "&lt;");
+    // Browsers make one of several spaces.
+    let escaped = text.replace('&', "&amp;").replace('<', "&lt;").replace(' ', "\u{a0}");
     let baseline = top + 0.75 * CELL[1];
     let _ = writeln!(
         svg,
