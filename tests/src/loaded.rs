@@ -1,7 +1,9 @@
 //! The data path's kernel build: loaded for real, fed with frames by BPF_PROG_TEST_RUN, attached to nothing.
 
 use std::{
-    fs, thread,
+    fs,
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -21,7 +23,11 @@ use icmp_userspace::{
     policy::compile::Tables,
 };
 
-use crate::{host::Outcome, icmpctl, netns::Bpffs};
+use crate::{
+    host::Outcome,
+    icmpctl,
+    netns::{Bpffs, run},
+};
 
 /// Shortest frame that a test run takes: an Ethernet header (`bpf_test_init` in `net/bpf/test_run.c`).
 pub const SHORTEST: usize = 14;
@@ -51,6 +57,12 @@ impl Loaded {
             }
         };
         Self { program, counters: Counters::ZERO }
+    }
+
+    /// The instructions that the verifier has left, as bpftool lists them.
+    pub fn listing(&mut self) -> String {
+        let id = self.program.id().unwrap().to_string();
+        run(Command::new("bpftool").args(["prog", "dump", "xlated", "id", &id]))
     }
 
     /// How many instructions the verifier has walked before it took the program.

@@ -1,9 +1,13 @@
 //! What the program costs the kernel's verifier, by policy: each is taken, with room to spare, and the figures are printed
-//! (`--show-output` shows them).
+//! (`--show-output` shows them); also if signals come meanwhile.
 
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use icmp_tests::{host::tables, loaded::Loaded};
+use rustix::thread::gettid;
 
 /// Somewhat less than what the verifier walks before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS` in `include/linux/bpf.h`): the
 /// oldest kernel's takes twice as many steps as the newest's.
@@ -57,4 +61,45 @@ fn the_program_with_rules_and_limits_is_taken() {
     let policy = format!("{policy}{}\n\"\"\"\n", pairs.collect::<Vec<_>>().join("\n"));
     is_taken("rules and limits", &policy.replace(" log", "").replace(" 1/100", ""));
     is_taken("rules, limits and logs", &policy);
+}
+
+/// Where nobody wants to be told of packets, the program has no instructions for that: none that puts anything into a ring buffer.
+#[test]
+#[ignore = "needs root and BPF"]
+fn telling_takes_no_instructions_where_nobody_wants_it() {
+    let length = |policy: &str| {
+        let listing = Loaded::new(&tables(policy)).listing();
+        let instructions = listing.lines().filter(|line| line.contains(": (")).count();
+        (instructions, listing.contains("ringbuf_output"))
+    };
+    let (quiet, tells) = length("acl.rules = 'deny icmp any any echo'");
+    let (logging, logs) = length("acl.rules = 'deny icmp any any echo log'");
+    println!("listing: {quiet} instructions, {logging} of a program that logs");
+    assert!(!tells && logs);
+    assert!(quiet + 200 < logging, "{quiet}, {logging}");
+}
+
+/// A signal has the verifier give up (EAGAIN): it is asked again.
+#[test]
+#[ignore = "needs root and BPF"]
+fn signals_do_not_keep_the_program_out() {
+    extern "C" fn nothing(_signal: i32) {}
+    let handler: extern "C" fn(i32) = nothing;
+    // SAFETY: the handler does nothing, and nobody else in this process wants the signal.
+    unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
+    let tables = tables("respond.traceroute = true\nacl.rules = 'limit 1/s per source icmp any any log'");
+    let loading = gettid().as_raw_nonzero().get();
+    let signals = thread::spawn(move || {
+        // Fewer than there are attempts, and the first ones while the object file is still being read.
+        for _ in 0..8 {
+            thread::sleep(Duration::from_millis(25));
+            // SAFETY: the call has no pointers.
+            let outcome =
+                unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), loading, libc::SIGUSR1) };
+            assert_eq!(outcome, 0);
+        }
+    });
+    let loaded = Loaded::new(&tables);
+    signals.join().unwrap();
+    drop(loaded);
 }

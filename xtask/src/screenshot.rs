@@ -174,7 +174,7 @@ fn picture(screen: &str) -> String {
     for (number, line) in lines.iter().enumerate() {
         let top = MARGIN + number as f64 * CELL[1];
         let mut column = 0;
-        // Word by word, because spaces are not the same everywhere.
+        // Word by word: browsers make one of several spaces.
         for run in line.chunk_by(|one, two| one.1 == two.1 && sort(one.0) == sort(two.0)) {
             let left = MARGIN + column as f64 * CELL[0];
             svg.push_str(&drawn(run, left, top));

@@ -332,7 +332,7 @@ impl State for Maps {
     #[cfg(feature = "debug-log")]
     #[inline(always)]
     fn log(&self, step: crate::Step, number: u32) {
-        super::log::icmpctl_log(self.context, step as u32, number);
+        super::log::icmpctl_log(step as u32, number);
     }
 
     #[inline(always)]

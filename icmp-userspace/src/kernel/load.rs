@@ -136,6 +136,9 @@ impl Taps {
     pub const NONE: Self = Self { channels: [Channel::OFF; CHANNELS], rings: Vec::new() };
 }
 
+/// How often the verifier is asked that signals break off; libbpf does no more.
+const TRIES: u32 = 5;
+
 /// A loaded program with its maps. Dropping it unloads it, unless a link holds it.
 pub struct Program {
     object: Ebpf,
@@ -192,8 +195,21 @@ impl Program {
         if kept.iter().all(|(name, _)| *name != BUCKETS) {
             program.keep_secret(lines, secret)?;
         }
-        program.xdp()?.load().map_err(|error| program_failed(error, verifier_log))?;
+        program.verify(verifier_log)?;
         Ok(program)
+    }
+
+    /// Has the kernel's verifier look at it; anew if a signal to this process has broken that off.
+    fn verify(&mut self, verifier_log: &Path) -> Result<(), Error> {
+        let mut tries = 1;
+        loop {
+            match self.xdp()?.load() {
+                Err(ProgramError::LoadError { io_error, .. })
+                    if io_error.kind() == io::ErrorKind::WouldBlock && tries < TRIES => {}
+                outcome => return outcome.map_err(|error| program_failed(error, verifier_log)),
+            }
+            tries += 1;
+        }
     }
 
     /// Its file descriptor, for attaching it.

@@ -41,7 +41,7 @@ use report::{Machine, Report, document};
 #[derive(Args)]
 pub(crate) struct Bench {
     /// Print JSON
-    #[arg(long, conflicts_with_all = ["check"])]
+    #[arg(long, conflicts_with = "check")]
     json: bool,
     /// Take fewer samples
     #[arg(long)]
@@ -54,7 +54,7 @@ pub(crate) struct Bench {
     #[arg(long)]
     check: bool,
     /// Write what was measured to tests/bench-baseline.json and docs/performance.md
-    #[arg(long, conflicts_with_all = ["check", "quick", "only"])]
+    #[arg(long, conflicts_with_all = ["check", "only"])]
     bless: bool,
     /// Install from Debian what else there is for such work, and measure it, too: xdp-filter, and iptables for its hashlimit
     #[arg(long)]

@@ -5,7 +5,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use icmp_common::events::{CAPTURE, Channel, ChannelFamily, MAX_SNAPLEN, SAMPLES};
+use icmp_userspace::kernel::load::Taps;
 use icmp_userspace::policy::{
     Policy,
     compile::{Interface, Tables},
@@ -36,6 +38,21 @@ pub(super) struct Subject {
     pub(super) blocklist: Blocklist,
     /// How many prefixes are in a set that the second rule denies as destinations.
     pub(super) closed: u32,
+    /// `count`.
+    pub(super) count: bool,
+    /// Who captures meanwhile.
+    pub(super) captured: Captured,
+}
+
+/// Who captures packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Captured {
+    /// Nobody.
+    Not,
+    /// `icmpctl capture`, but of packets from [`DENIED4`] alone.
+    Others,
+    /// `icmpctl top`, which takes samples of all.
+    Samples,
 }
 
 /// What the rule that is hit does.
@@ -43,6 +60,10 @@ pub(super) struct Subject {
 pub(super) enum Hit {
     /// It permits one client.
     Permit,
+    /// It denies.
+    Deny,
+    /// It denies, and logs that.
+    DenyAndLog,
     /// It limits each source, to more than any sends.
     Within,
     /// It limits each source, to next to nothing.
@@ -99,6 +120,8 @@ impl Hit {
     fn rule(self) -> String {
         match self {
             Self::Permit => format!("permit icmp host {CLIENT4} host {OWN4} echo"),
+            Self::Deny => format!("deny icmp any host {OWN4} echo"),
+            Self::DenyAndLog => format!("deny icmp any host {OWN4} echo log"),
             Self::Within => format!("limit {MUCH} per source icmp any host {OWN4} echo"),
             Self::Over => format!("limit 1/h burst 1 per source icmp any host {OWN4} echo"),
             Self::Shared => format!("limit {MUCH} per rule icmp any host {OWN4} echo"),
@@ -180,6 +203,8 @@ impl Subject {
         buckets: 1 << 17,
         blocklist: Blocklist::NONE,
         closed: 0,
+        count: false,
+        captured: Captured::Not,
     };
 
     /// Its tables.
@@ -195,10 +220,10 @@ impl Subject {
     }
 
     fn policy(self) -> Result<Policy> {
-        let Self { verify, buckets, .. } = self;
+        let Self { verify, buckets, count, .. } = self;
         let banned = if self.bans() { "banned = { dynamic = true }\n" } else { "" };
         let text = format!(
-            "{RESPOND}verify-checksum = {verify}\n\
+            "{RESPOND}verify-checksum = {verify}\ncount = {count}\n\
              [sets]\nblocklist = []\nclosed = []\n{banned}\
              [acl]\nrules = \"\"\"\n{}\"\"\"\n[acl.errors]\nper-source = \"{MANY}\"\ntotal = \"{MANY}\"\n\
              [limits]\nbuckets = {buckets}\n",
@@ -240,6 +265,25 @@ impl Subject {
             };
         }
         text
+    }
+
+    /// The channels that are open.
+    pub(super) fn taps(self) -> Result<Taps> {
+        let mut taps = Taps::NONE;
+        let all = Channel { on: 1, reasons: u64::MAX, families: [ChannelFamily::ALL; 2], ..Channel::OFF };
+        match self.captured {
+            Captured::Not => {}
+            Captured::Others => {
+                let IpAddr::V4(source) = address(DENIED4)? else { bail!("{DENIED4} is no IPv4 address") };
+                let source = [u32::from_ne_bytes(source.octets()).into(), 0];
+                let source_mask = [u32::MAX.into(), 0];
+                let families =
+                    [ChannelFamily { source, source_mask, ..ChannelFamily::ALL }, ChannelFamily::NONE];
+                taps.channels[CAPTURE] = Channel { snaplen: MAX_SNAPLEN as u32, families, ..all };
+            }
+            Captured::Samples => taps.channels[SAMPLES] = Channel { snaplen: 128, per_jiffy: 16, ..all },
+        }
+        Ok(taps)
     }
 
     const fn bans(self) -> bool {

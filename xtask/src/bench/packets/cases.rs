@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::{
     super::policies::{
-        Blocklist, CLIENT4, CLUSTERED4, DENIED4, DENIED6, Hit, OWN_MAC, OWN4, OWN6, Spread, Subject, address,
+        Blocklist, CLIENT4, CLUSTERED4, Captured, DENIED4, DENIED6, Hit, OWN_MAC, OWN4, OWN6, Spread,
+        Subject, address,
     },
     frames::{Message, Packet, SourceFields},
 };
@@ -40,8 +41,27 @@ pub(in crate::bench) struct Goal {
     pub(in crate::bench) net: f64,
     /// Times the bare MAC swap.
     pub(in crate::bench) ratio: Option<f64>,
-    /// Times what another case costs, both without the empty program: that case's name, and how many times.
-    pub(in crate::bench) than: Option<(&'static str, f64)>,
+    /// Compared with what another case costs, both without the empty program: that case's name, and how much.
+    pub(in crate::bench) than: Option<(&'static str, Than)>,
+}
+
+/// How much a case may cost beside another.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::bench) enum Than {
+    /// So many times as much.
+    Times(f64),
+    /// So many nanoseconds more.
+    Plus(f64),
+}
+
+impl Than {
+    /// The most, if the other case costs so much.
+    pub(in crate::bench) fn most(self, other: f64) -> f64 {
+        match self {
+            Self::Times(times) => other * times,
+            Self::Plus(ns) => other + ns,
+        }
+    }
 }
 
 /// What must become of the packet.
@@ -80,6 +100,8 @@ pub(in crate::bench) enum Group {
     Limits,
     /// Errors.
     Errors,
+    /// What it costs to see what happens.
+    Seeing,
     /// Everything at once.
     Whole,
 }
@@ -139,6 +161,9 @@ const MILLION: Sources = (1 << 20, "a million sources", 0x3f3f_3f03);
 
 /// The case with which that of many rules is compared.
 const TEN_RULES: &str = "echo behind 10 rules";
+/// With which those are that count more, or tell of what they drop.
+const REASONS: &str = "echo, counted by reason alone";
+const DENY: &str = "drop by a rule";
 
 const NOT_VERIFIED: Goal = Goal { net: 6.0, ratio: Some(1.2), than: None };
 const VERIFIED: Goal = Goal { net: 12.0, ratio: Some(1.4), than: None };
@@ -151,7 +176,7 @@ const fn at_most(net: f64) -> Goal {
 impl Goal {
     /// Whether a result meets it; `other` is what the case costs that it is compared with.
     pub(in crate::bench) fn is_met(&self, net: f64, ratio: f64, other: Option<f64>) -> bool {
-        let than = self.than.is_none_or(|(_, times)| other.is_some_and(|other| net <= other * times));
+        let than = self.than.is_none_or(|(_, than)| other.is_some_and(|other| net <= than.most(other)));
         net <= self.net && self.ratio.is_none_or(|most| ratio <= most) && than
     }
 }
@@ -161,7 +186,10 @@ impl fmt::Display for Goal {
         let Self { net, ratio, than } = self;
         let net = net.is_finite().then(|| format!("{net} ns"));
         let ratio = ratio.map(|ratio| format!("{ratio}x"));
-        let than = than.map(|(name, times)| format!("{times} times \"{name}\""));
+        let than = than.map(|(name, than)| match than {
+            Than::Times(times) => format!("{times} times \"{name}\""),
+            Than::Plus(ns) => format!("{ns} ns more than \"{name}\""),
+        });
         let parts: Vec<_> = [net, ratio, than].into_iter().flatten().collect();
         write!(f, "at most {}", parts.join(" and "))
     }
@@ -169,7 +197,7 @@ impl fmt::Display for Goal {
 
 /// All groups.
 #[cfg(test)]
-pub(in crate::bench) const GROUPS: [Group; 8] = [
+pub(in crate::bench) const GROUPS: [Group; 9] = [
     Group::Floors,
     Group::PassingThrough,
     Group::Echo,
@@ -177,6 +205,7 @@ pub(in crate::bench) const GROUPS: [Group; 8] = [
     Group::Prefixes,
     Group::Limits,
     Group::Errors,
+    Group::Seeing,
     Group::Whole,
 ];
 
@@ -191,6 +220,7 @@ impl Group {
             Self::Prefixes => "Sets of prefixes",
             Self::Limits => "Limits and bans",
             Self::Errors => "Errors",
+            Self::Seeing => "Counters, log and capture",
             Self::Whole => "1,000 rules, sets of 100,000 sources and 100,000 destinations",
         }
     }
@@ -219,7 +249,7 @@ fn packet(from: &str, to: &str, message: Message, data: usize) -> Result<Packet>
 impl Case {
     /// All cases.
     pub(super) fn all() -> Result<Vec<Self>> {
-        let groups = [floors, passing_through, echoes, rules, prefixes, limits, errors, whole];
+        let groups = [floors, passing_through, echoes, rules, prefixes, limits, errors, seeing, whole];
         let all: Vec<_> = groups.into_iter().map(|cases| cases()).collect::<Result<_>>()?;
         Ok(all.into_iter().flatten().collect())
     }
@@ -344,7 +374,7 @@ fn rules() -> Result<Vec<Case>> {
         let case = echo(Group::Rules, name, Subject { rules, ..Subject::NO_RULES })?;
         Ok(case.point(Chart::Rules, "echo", rules))
     };
-    let goal = Goal { net: f64::INFINITY, ratio: None, than: Some((TEN_RULES, 1.2)) };
+    let goal = Goal { net: f64::INFINITY, ratio: None, than: Some((TEN_RULES, Than::Times(1.2))) };
     Ok(vec![
         with(10, TEN_RULES)?,
         with(1000, "echo behind 1,000 rules")?,
@@ -413,6 +443,25 @@ fn errors() -> Result<Vec<Case>> {
     Ok(vec![floor, with("reject IPv4, 56 bytes")?.becomes(Fate::Rejected)])
 }
 
+/// What counters, events and captures cost.
+fn seeing() -> Result<Vec<Case>> {
+    let with = |name: &str, subject| echo(Group::Seeing, name, subject);
+    let deny = |name: &str, hit| -> Result<Case> {
+        Ok(with(name, Subject { rules: 1, hit, ..Subject::NO_RULES })?.becomes(Fate::Dropped))
+    };
+    let more = |name, ns| Goal { net: f64::INFINITY, ratio: None, than: Some((name, Than::Plus(ns))) };
+    Ok(vec![
+        with(REASONS, Subject::NO_RULES)?,
+        with("echo, counted by prefix, too", Subject { count: true, ..Subject::NO_RULES })?
+            .goal(more(REASONS, 4.0)),
+        deny(DENY, Hit::Deny)?,
+        // At 5 million packets a second a packet has 200 ns, of which a tenth may be for telling of it.
+        deny("drop by a rule that logs", Hit::DenyAndLog)?.goal(more(DENY, 20.0)),
+        with("echo while others are captured", Subject { captured: Captured::Others, ..Subject::NO_RULES })?,
+        with("echo while top takes samples", Subject { captured: Captured::Samples, ..Subject::NO_RULES })?,
+    ])
+}
+
 /// A policy with everything that the project has a goal for at once.
 const WHOLE: Subject = Subject {
     verify: false,
@@ -421,6 +470,8 @@ const WHOLE: Subject = Subject {
     buckets: 1 << 20,
     blocklist: Blocklist { prefixes: 100_000, spread: Spread::Scattered },
     closed: 100_000,
+    count: true,
+    captured: Captured::Not,
 };
 
 /// Answers behind all of it.
@@ -499,7 +550,7 @@ mod tests {
         assert!(!NOT_VERIFIED.is_met(6.1, 1.1, None));
         assert!(!NOT_VERIFIED.is_met(5.0, 1.21, None));
         assert!(TCP.is_met(1.5, 9.0, None));
-        let compared = Goal { net: f64::INFINITY, ratio: None, than: Some((TEN_RULES, 1.2)) };
+        let compared = Goal { net: f64::INFINITY, ratio: None, than: Some((TEN_RULES, Than::Times(1.2))) };
         assert!(compared.is_met(12.0, 9.0, Some(10.0)));
         assert!(!compared.is_met(12.1, 1.0, Some(10.0)));
         assert!(!compared.is_met(12.0, 1.0, None));

@@ -7,10 +7,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::ProgramFd;
-use icmp_userspace::{
-    kernel::load::{Program, Taps},
-    policy::compile::Tables,
-};
+use icmp_userspace::{kernel::load::Program, policy::compile::Tables};
 
 use super::{
     super::{
@@ -71,7 +68,7 @@ impl<'a> Load<'a> {
                     &self.tables[&subject],
                     &[],
                     None,
-                    &Taps::NONE,
+                    &subject.taps()?,
                     &log,
                 );
                 entry.insert(program.context("loading the data path")?)

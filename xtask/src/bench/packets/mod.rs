@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{ebpf::Objects, say::Progress};
 pub(super) use bed::seclude;
+pub(in crate::bench) use cases::Than;
 use cases::{Case, Goal, Group, Point, Program};
 use load::{Load, Programs};
 
@@ -174,7 +175,10 @@ impl Line {
             "goal": self.goal.map(|goal| json!({
                 "net_ns": goal.net.is_finite().then_some(goal.net),
                 "ratio_to_mac_swap": goal.ratio,
-                "times_another_case": goal.than.map(|(name, times)| json!({ "case": name, "times": times })),
+                "than": goal.than.map(|(name, than)| match than {
+                    Than::Times(times) => json!({ "case": name, "times": times }),
+                    Than::Plus(ns) => json!({ "case": name, "more_ns": ns }),
+                }),
                 "met": self.is_met(all),
             })),
         })

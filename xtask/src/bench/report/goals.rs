@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::{super::control, Report};
+use super::{
+    super::{control, packets::Than},
+    Report,
+};
 
 /// A goal, and what became of it.
 pub(super) struct Judged {
@@ -30,7 +33,11 @@ pub(super) fn all(report: &Report) -> Vec<Judged> {
             measured += &format!(", {ratio:.2}x");
         }
         if let Some(other) = goal.than.and_then(|(name, _)| lines.iter().find(|line| line.name == name)) {
-            measured += &format!(", {:.2} times", net / other.summary.net.median);
+            let other = other.summary.net.median;
+            measured += &match goal.than {
+                Some((_, Than::Plus(_))) => format!(", {:+.1} ns", net - other),
+                _ => format!(", {:.2} times", net / other),
+            };
         }
         let (what, steady) = (line.name.clone(), line.is_steady());
         all.push(Judged { what, measured, goal: goal.to_string(), met, steady });
