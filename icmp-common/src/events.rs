@@ -26,7 +26,7 @@ pub const fn window(ticks: u64) -> u32 {
 pub struct Log {
     /// One packet in so many; 0: none.
     pub each: u32,
-    /// The rule's number among those that log.
+    /// The number among the rules that log, of which rates have one of their own.
     pub number: u32,
 }
 
@@ -327,10 +327,8 @@ pub struct Captured {
     pub reason: u8,
     /// 0: as it came; 1: as it, or the answer to it, leaves.
     pub leaves: u8,
-    /// Zero.
-    pub reserved: u8,
-    /// Packets that were left out since the last one, because of [`Channel::per_jiffy`].
-    pub suppressed: u32,
+    /// Zeros.
+    pub reserved: [u8; 5],
 }
 
 // SAFETY: integers; the assertion below leaves no room for padding.
@@ -359,8 +357,8 @@ pub struct Scratch {
     pub jiffy: u32,
     /// Packets in it.
     pub used: u32,
-    /// Packets left out since the last one.
-    pub suppressed: u32,
+    /// Zero.
+    pub reserved: u32,
     /// What is known of it.
     pub captured: Captured,
     /// Its first bytes.

@@ -395,7 +395,7 @@ fn what_means_nothing_is_told_before_anything_is_touched() {
     capture("server0 icmp set:trusted any").fails(2, &["a filter names no sets", "--rule N"]);
     capture("server0 --verdict denied").fails(2, &["answer, pass, deny, reject, limit, malformed"]);
     capture("server0 --snaplen 16337").fails(2, &["16336"]);
-    let missing = "there is no rule 11 in the policy on server0; `icmpctl stats server0 --rules`";
+    let missing = "there is no rule 11 in the policy on server0; `icmpctl stats server0 --by rule`";
     capture("server0 --rule 11").fails(1, &[missing]);
     capture("server0 -w /nowhere/file").fails(1, &["writing /nowhere/file: No such file"]);
     capture("nowhere0").fails(1, &["there is no interface nowhere0"]);

@@ -36,7 +36,7 @@ fn each_step_is_logged() {
             wanted.iter().all(|line| said.contains(line))
         });
     };
-    logs(&["parse: ICMP over IPv4", "answer: reason 0", "count: family 0 under reason 0"]);
+    logs(&["parse: ICMP over IPv4", "answer: reason 0", "count: IPv4 under reason 0"]);
     fs::write(&policy, "acl.rules = 'deny icmp4 any any echo'").unwrap();
     logs(&["classify: ruling 1 by the rule in slot "]);
 }

@@ -194,10 +194,10 @@ fn shared_structures_have_the_same_layout_in_btf() {
     same_layout!(&btf, Logged { seen, window, used, suppressed });
     same_layout!(&btf, Channel { on, reserved, snaplen, per_jiffy, slot, reasons, families });
     same_layout!(&btf, ChannelFamily { types, source, source_mask, destination, destination_mask });
-    same_layout!(&btf, Scratch { pending, jiffy, used, suppressed, captured, bytes });
+    same_layout!(&btf, Scratch { pending, jiffy, used, reserved, captured, bytes });
     same_layout!(
         &btf,
-        Captured { time, slot, interface, length, captured, family, reason, leaves, reserved, suppressed }
+        Captured { time, slot, interface, length, captured, family, reason, leaves, reserved }
     );
 }
 

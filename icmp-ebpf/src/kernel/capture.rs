@@ -88,7 +88,6 @@ fn arrive<const CHANNEL: usize>(state: &Maps, context: *mut xdp_md, family: Fami
             scratch.used = 0;
         }
         if scratch.used >= per_jiffy {
-            scratch.suppressed = scratch.suppressed.wrapping_add(1);
             return;
         }
         scratch.used += 1;
@@ -121,12 +120,9 @@ fn leave<const CHANNEL: usize>(state: &mut Maps, context: *mut xdp_md, counted: 
     scratch.captured.family = counted.family() as u8;
     scratch.captured.reason = counted.reason() as u8;
     scratch.captured.leaves = 0;
-    scratch.captured.suppressed = scratch.suppressed;
-    scratch.suppressed = 0;
     count::<CHANNEL>(state, output::<CHANNEL>(scratch, snaplen));
     if ANSWERING >> counted.reason() & 1 != 0 && load(context, scratch, snaplen) {
         scratch.captured.leaves = 1;
-        scratch.captured.suppressed = 0;
         count::<CHANNEL>(state, output::<CHANNEL>(scratch, snaplen));
     }
 }

@@ -22,12 +22,25 @@ pub(super) extern "C" fn icmpctl_log(step: u32, number: u32) -> u32 {
     } else if step == Step::Limit as u32 {
         info!(&context, "limit: within {}", number);
     } else if step == Step::Answer as u32 {
-        info!(&context, "answer: reason {}", number);
+        if number == u32::MAX {
+            info!(&context, "answer: another request than echo");
+        } else {
+            info!(&context, "answer: reason {}", number);
+        }
     } else if step == Step::Reject as u32 {
-        info!(&context, "reject: code {}", number);
+        if number == u32::MAX {
+            info!(&context, "reject: no error may be sent");
+        } else {
+            info!(&context, "reject: code {}", number);
+        }
     } else {
         let slot = Slot::from_number(number);
-        info!(&context, "count: family {} under reason {}", slot.family() as u32, slot.reason());
+        info!(
+            &context,
+            "count: IPv{} under reason {}",
+            if slot.family() == 0 { 4_u32 } else { 6 },
+            slot.reason()
+        );
     }
     0
 }

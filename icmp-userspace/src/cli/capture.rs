@@ -96,16 +96,23 @@ impl Arguments {
         let rule = match self.rule {
             Some(number) => Some(generation.listing.rule(number).cloned().with_context(|| {
                 let name = &self.interface;
-                format!("there is no rule {number} in the policy on {name}; `icmpctl stats {name} --rules` lists those there are")
+                format!("there is no rule {number} in the policy on {name}; `icmpctl stats {name} --by rule` lists those there are")
             })?),
             None => None,
         };
         change.refuse_held(Which::Capture)?;
-        // Only now: the one that is there already may be that of another capture.
-        let output = Output::open(self.write.as_deref(), &self.interface, self.snaplen)?;
+        Output::check(self.write.as_deref())?;
         let channel = self.channel(filter.as_ref(), rule.as_ref().map(|rule| rule.slot));
         let (tapped, ring) = Tapped::open(&netlink, &mut change, places, Which::Capture, channel).await?;
         drop(change);
+        // Only now: what is there already is lost by it.
+        let output = match Output::open(self.write.as_deref(), &self.interface, self.snaplen) {
+            Ok(output) => output,
+            Err(error) => {
+                tapped.close(&netlink, places).await?;
+                return Err(error);
+            }
+        };
         log::info!("capturing on {}, {} bytes of each frame; Ctrl-C ends it", self.interface, self.snaplen);
 
         let stop = Arc::new(AtomicBool::new(false));

@@ -19,12 +19,9 @@ use icmp_userspace::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
-use tokio::{
-    signal::ctrl_c,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
-use super::output;
+use super::{output, signals::Signals};
 
 /// What can be typed behind `events`.
 #[derive(clap::Args)]
@@ -71,6 +68,7 @@ struct Missing<'a> {
 impl Arguments {
     pub(super) async fn run(&self, places: &Places) -> anyhow::Result<()> {
         output::log_to_stderr(false);
+        let mut signals = Signals::listen()?;
         let netlink = Netlink::open()?;
         let name = listing::only(&netlink, places, self.interface.as_deref()).await?;
         let mut reader = {
@@ -78,8 +76,6 @@ impl Arguments {
             Reader::open(&site, if self.follow { Begin::Unread } else { Begin::Oldest })?
         };
         privileges::drop_others(false)?;
-        let end = ctrl_c();
-        tokio::pin!(end);
         loop {
             let attached = self.read(&mut reader)?;
             if !self.follow {
@@ -93,10 +89,7 @@ impl Arguments {
                 bail!("icmpctl has been detached from {}", reader.interface);
             }
             tokio::select! {
-                ended = &mut end => {
-                    ended?;
-                    break;
-                }
+                () = signals.any() => break,
                 () = sleep(PAUSE) => {}
             }
             if has_no_reader(io::stdout()) {
@@ -180,6 +173,8 @@ pub(super) struct Reader {
     rules: Rules,
     /// The program whose rules have been learned.
     program: Option<u32>,
+    /// The one of whose rules nothing is known, if that is so.
+    unknown: Option<u32>,
     /// Whether any of these logs.
     has_rules: bool,
     account: Account,
@@ -200,6 +195,7 @@ impl Reader {
             interface,
             rules: Rules::default(),
             program: None,
+            unknown: None,
             has_rules: false,
             account: Account::default(),
             looked: None,
@@ -254,16 +250,19 @@ impl Reader {
             return Ok(attached.is_some());
         }
         let Source { program, generation } = self.events.source()?;
-        self.program = program;
         match generation {
             Ok(Some(generation)) => {
+                self.program = program;
                 let listing = &generation.listing;
                 self.has_rules = listing.rules.iter().any(Line::logs);
                 self.rules.learn(&listing.rules, &listing.limits, &generation.slots);
             }
+            // It is tried again; said once.
+            _ if self.unknown == program => {}
             Ok(None) => log::warn!("nothing is known of the rules on {}", self.interface),
             Err(error) => log::warn!("the rules on {}: {error}", self.interface),
         }
+        self.unknown = if self.program == program { None } else { program };
         Ok(program.is_some())
     }
 
@@ -278,7 +277,7 @@ impl Reader {
         let name = self.interface.clone();
         let logged = self.read(&mut |shown| {
             match shown {
-                Shown::Event(row) => log::info!("{row}"),
+                Shown::Event(row) => log::info!("{} {row}", row.time),
                 Shown::Gap(gap) => log::warn!("{name} events: {gap}"),
             }
             Ok(true)

@@ -236,7 +236,7 @@ fn read(readable: Readable, known: Option<(u32, u64)>) -> anyhow::Result<(Readin
         reasons: counters::rows(&counters, None),
         types: types::rows(&counters, None),
         served: served::rows(&generation.listing.served, slots, &counts, None),
-        rules: rules::rows(&generation.listing.rules, slots, &counts, None),
+        rules: rules::rows(&generation.listing.rules, &generation.listing.limits, slots, &counts, None),
         limits: limits::rows(lines, slots, &counts),
         buckets: buckets.map(table).transpose()?,
         told: telling.map(told).transpose()?,

@@ -171,7 +171,7 @@ impl Arguments {
             let before = before.map(|reading| Before { reading, seconds });
             let Generation { listing, slots, .. } = &generation;
             if by(By::Rule) {
-                listed = Some(rules::rows(&listing.rules, slots, &counts, before));
+                listed = Some(rules::rows(&listing.rules, &listing.limits, slots, &counts, before));
             }
             if by(By::Served) {
                 answered = Some(served::rows(&listing.served, slots, &counts, before));

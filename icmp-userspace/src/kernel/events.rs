@@ -19,6 +19,7 @@ use super::{
     ring::{self, Ring, step},
     state::Generation,
 };
+
 /// Events, as they are read.
 pub struct Events {
     interface: String,
@@ -86,13 +87,10 @@ impl Events {
     pub fn read(&mut self) -> Result<Next, Error> {
         loop {
             match self.ring.next(&mut self.record) {
+                // What is none can't have been told by a program of ours.
                 ring::Next::Record => {
-                    // Copied to where it is aligned.
-                    let (words, _) = self.record.as_chunks();
-                    let words: Vec<_> = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-                    if let Some(event) = Event::at(&words, 0) {
-                        return Ok(Next::Event(*event));
-                    }
+                    let event = Event::from_bytes(&self.record);
+                    return Ok(event.map_or(Next::Missed(1), Next::Event));
                 }
                 ring::Next::Missed(bytes) => return Ok(Next::Missed(bytes / step(size_of::<Event>()))),
                 ring::Next::Nothing if self.lock.is_some() => {

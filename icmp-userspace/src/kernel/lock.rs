@@ -1,8 +1,8 @@
 //! The locks that keep two commands from changing one interface at once.
 //!
-//! There are two: one is held by whoever attaches, detaches, or stays (`run`), as long as it does; the other one by every single
-//! change. So what changes only the policy works beside a `run`, and all changes come one after another. The first one is taken
-//! before the second one.
+//! One is held by whoever attaches, detaches, or stays (`run`), as long as it does; another one by every single change. So what
+//! changes only the policy works beside a `run`, and all changes come one after another. The first one is taken before the second one.
+//! Then there is one for each channel through which packets are captured, held by whoever does, and one for whoever consumes events.
 
 use std::{
     fs::{self, File},
@@ -74,10 +74,9 @@ impl Lock {
             }
         }
     }
-}
 
-impl Lock {
-    /// Whether anybody holds the lock at `path`.
+    /// Whether anybody holds the lock at `path`. To find out it is taken for a moment, shared: who would take it has to be kept from that
+    /// meanwhile, as by the lock of changes, or to try again.
     #[must_use]
     pub fn is_held(path: &Path) -> bool {
         let Ok(file) = File::open(path) else { return false };

@@ -15,8 +15,7 @@ use std::{
     os::fd::AsFd,
     path::Path,
     ptr::{self, NonNull},
-    slice,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering, fence},
 };
 
 use aya::maps::MapData;
@@ -125,11 +124,9 @@ impl Ring {
                 // Overwritten while it was read.
                 return self.overtaken(self.produced()).map_or(Next::Nothing, Next::Missed);
             }
-            let begin = self.producer.at(offset + HEADER as usize).cast_const().cast::<u8>();
-            record.clear();
-            // SAFETY: within the data, which is mapped twice. The kernel may write to it meanwhile if others consume it; that is asked below.
-            record.extend_from_slice(unsafe { slice::from_raw_parts(begin, length as usize) });
-            // What was overwritten meanwhile is worth nothing.
+            self.copy(offset + HEADER as usize, length as usize, record);
+            // What was overwritten meanwhile is worth nothing. Not asked before all has been copied.
+            fence(Ordering::Acquire);
             if let Some(missed) = self.overtaken(self.produced()) {
                 return Next::Missed(missed);
             }
@@ -138,6 +135,17 @@ impl Ring {
                 return Next::Record;
             }
         }
+    }
+
+    /// Copies what stands from a byte on. The kernel may write to it meanwhile, if others consume it.
+    fn copy(&self, begin: usize, length: usize, record: &mut Vec<u8>) {
+        record.clear();
+        for word in (0..length).step_by(8) {
+            // SAFETY: within the data, which is mapped twice, and aligned to 8 bytes, as all records are.
+            let word = unsafe { &*self.producer.at(begin + word).cast::<AtomicU64>() };
+            record.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+        }
+        record.truncate(length);
     }
 
     /// If what comes next has been overwritten, how much was; goes on with what has not been consumed.
@@ -194,9 +202,7 @@ impl Mapping {
             .map(|place| Self { place, length })
             .ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
-}
 
-impl Mapping {
     /// The address of a byte.
     fn at(&self, byte: usize) -> *mut libc::c_void {
         self.place.as_ptr().wrapping_byte_add(byte)

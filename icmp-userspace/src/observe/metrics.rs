@@ -340,6 +340,7 @@ mod tests {
     fn reading(rules: usize) -> Reading {
         let rule = |number: usize| rules::Row {
             bytes: 0,
+            over: None,
             number: Some(number as u32),
             origin: "file".to_owned(),
             rule: format!("deny \"\\{}", "x".repeat(200)),

@@ -10,7 +10,7 @@ use icmp_common::counters::{Amount, RULE_CHUNK, RULE_SLOTS, RuleCounters};
 use serde::Serialize;
 
 use super::rates::Before;
-use crate::policy::slots::{Line, Slots};
+use crate::policy::slots::{LimitLine, Line, Slots};
 
 /// Counters as they lie in the map.
 #[derive(Clone, Copy)]
@@ -86,6 +86,8 @@ pub struct Row {
     pub packets: u64,
     /// How many bytes these IP packets had, headers included.
     pub bytes: u64,
+    /// How many of the packets were over a rate; none if it limits nothing.
+    pub over: Option<u64>,
     /// How many a second since the reading before, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_second: Option<f64>,
@@ -93,7 +95,13 @@ pub struct Row {
 
 /// How many packets each rule decided about; with rates if there was a reading before, under whatever policy.
 #[must_use]
-pub fn rows(lines: &[Line], slots: &Slots, counts: &Counts, before: Option<Before<'_, Counts>>) -> Vec<Row> {
+pub fn rows(
+    lines: &[Line],
+    limits: &[LimitLine],
+    slots: &Slots,
+    counts: &Counts,
+    before: Option<Before<'_, Counts>>,
+) -> Vec<Row> {
     let mut seen = BTreeSet::new();
     lines
         .iter()
@@ -108,10 +116,20 @@ pub fn rows(lines: &[Line], slots: &Slots, counts: &Counts, before: Option<Befor
                 rule: line.text.clone(),
                 packets,
                 bytes,
+                over: over(line, limits, slots, counts),
                 per_second,
             }
         })
         .collect()
+}
+
+/// How many packets of a rule were over one of its rates, if it has any.
+fn over(line: &Line, limits: &[LimitLine], slots: &Slots, counts: &Counts) -> Option<u64> {
+    // Of rules with the same text the first one decides always.
+    let rates =
+        limits.iter().filter(|limit| limit.rule_slot == Some(line.slot) && limit.number == line.number);
+    let over = rates.map(|limit| slots.since_start(limit.over_slot, counts.amount(limit.over_slot)).packets);
+    over.fold(None, |sum, over| Some(sum.unwrap_or(0) + over))
 }
 
 /// Packets a second in a slot whose counter holds `count`, of which `own` were not counted before the slot was given away.
@@ -141,7 +159,8 @@ mod tests {
             line(None, 1, "guard"),
         ];
         let counts = Counts::of(&[(7, 42), (1, 3)]);
-        let packets: Vec<_> = rows(&lines, &slots, &counts, None).iter().map(|row| row.packets).collect();
+        let packets: Vec<_> =
+            rows(&lines, &[], &slots, &counts, None).iter().map(|row| row.packets).collect();
         assert_eq!(packets, [2, 0, 3]);
     }
 
@@ -155,7 +174,7 @@ mod tests {
         let lines = [line(7, "new"), line(8, "old"), line(8, "old")];
         let counts = Counts::of(&[(7, 42), (8, 100)]);
         let rates = |reading: &Counts| -> Vec<_> {
-            let rows = rows(&lines, &slots, &counts, Some(Before { reading, seconds: 0.5 }));
+            let rows = rows(&lines, &[], &slots, &counts, Some(Before { reading, seconds: 0.5 }));
             rows.iter().map(|row| row.per_second).collect()
         };
         assert_eq!(rates(&Counts::of(&[(7, 30), (8, 90)])), [Some(4.0), Some(20.0), Some(0.0)]);

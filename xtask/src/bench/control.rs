@@ -146,7 +146,7 @@ impl Chore {
             Self::Compile => "compile 10,000 rules and 1,000,000 prefixes",
             Self::Put => "put 10,000 rules and 1,000,000 prefixes in place",
             Self::OneRule => "change one rule of them",
-            Self::ReadRules => "stats --rules of 10,000 rules",
+            Self::ReadRules => "stats --by rule of 10,000 rules",
         }
     }
 
@@ -175,7 +175,7 @@ impl Chore {
             Self::Compile => vec!["policy", "compile", &large],
             Self::Put => vec!["apply", SERVER_END, &large],
             Self::OneRule => vec!["apply", SERVER_END, &changed],
-            Self::ReadRules => vec!["stats", "--rules", "--json"],
+            Self::ReadRules => vec!["stats", "--by", "rule", "--json"],
         };
         timed(network, &words).with_context(|| format!("running icmpctl {}", words[0]))
     }

@@ -34,14 +34,25 @@ pub(super) enum Output {
 }
 
 impl Output {
+    /// Finds out whether there can be output, as far as nothing is lost by it.
+    pub(super) fn check(path: Option<&Path>) -> anyhow::Result<()> {
+        match path {
+            Some(path) if path == "-" && io::stdout().is_terminal() => {
+                let message = "a capture file is nothing for a terminal: leave out -w, or send it elsewhere";
+                Err(Usage(message.to_owned()).into())
+            }
+            Some(path) if path.exists() => {
+                let file = File::options().write(true).open(path);
+                file.map(drop).with_context(|| format!("writing {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Begins: a capture file about an interface, or lines if none is named.
     pub(super) fn open(path: Option<&Path>, interface: &str, snaplen: u32) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::Lines(String::new())) };
         if path == "-" {
-            if io::stdout().is_terminal() {
-                let message = "a capture file is nothing for a terminal: leave out -w, or send it elsewhere";
-                return Err(Usage(message.to_owned()).into());
-            }
             let stdout = io::stdout().as_fd().try_clone_to_owned()?;
             return Ok(Self::Stdout(Writer::begin(stdout.into(), interface, snaplen)?));
         }

@@ -36,7 +36,8 @@ pub(super) fn lines(statistics: &Statistics) -> Vec<String> {
         }
     }
     if let Some(rules) = &statistics.rules {
-        let mut rows = vec![["RULE", "ORIGIN", "PACKETS", a_second, "BYTES", "TEXT"].map(str::to_owned)];
+        let mut rows =
+            vec![["RULE", "ORIGIN", "PACKETS", a_second, "BYTES", "OVER", "TEXT"].map(str::to_owned)];
         rows.extend(rules.iter().map(|row| {
             [
                 or_dash(row.number),
@@ -44,11 +45,12 @@ pub(super) fn lines(statistics: &Statistics) -> Vec<String> {
                 row.packets.to_string(),
                 row.per_second.as_ref().map(rate).unwrap_or_default(),
                 row.bytes.to_string(),
+                or_dash(row.over),
                 row.rule.clone(),
             ]
         }));
         lines.push(String::new());
-        lines.extend(output::table(&rows, &[0, 2, 3, 4]));
+        lines.extend(output::table(&rows, &[0, 2, 3, 4, 5]));
     }
     if let Some(types) = &statistics.types {
         let mut rows = vec![["", "TYPE", "CODE", "PACKETS", a_second, "PASSED", "NAME"].map(str::to_owned)];

@@ -12,13 +12,10 @@ use icmp_userspace::{
     kernel::{attach::Places, error::Error, interface::Netlink, listing},
 };
 use serde::Serialize;
-use tokio::{
-    signal::ctrl_c,
-    time::{Instant, MissedTickBehavior, interval},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{Arguments, Reading, Statistics, table};
-use crate::cli::output;
+use crate::cli::{output, signals::Signals};
 
 /// One line of JSON.
 #[derive(Serialize)]
@@ -41,15 +38,14 @@ impl Arguments {
         let mut ticks = interval(every);
         // Who was stopped for a while does not make up for it.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let end = ctrl_c();
-        tokio::pin!(end);
+        let mut signals = Signals::listen()?;
         loop {
             tokio::select! {
-                ended = &mut end => {
+                () = signals.any() => {
                     if std::io::stdout().is_terminal() {
                         output::line("")?;
                     }
-                    return Ok(ended?);
+                    return Ok(());
                 }
                 _ = ticks.tick() => {}
             }

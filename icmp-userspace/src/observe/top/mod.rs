@@ -155,7 +155,7 @@ fn rules(generation: &Generation, counts: &Counts, before: Option<Before<'_, Cou
         let own = slots.since_start(slot, amount).packets;
         before.map_or(0.0, |before| rules::rate(slot, amount.packets, own, before))
     };
-    let rows = rules::rows(&listing.rules, slots, counts, before);
+    let rows = rules::rows(&listing.rules, &listing.limits, slots, counts, before);
     let rule = |(line, row): (&crate::policy::slots::Line, rules::Row)| {
         let rates = listing.limits.iter().filter(|limit| limit.rule_slot == Some(line.slot));
         // Of rules with the same text the first one decides always.

@@ -42,10 +42,8 @@ impl Sample {
     #[must_use]
     pub fn of_record(record: &[u8]) -> Option<Self> {
         let (head, frame) = record.split_at_checked(size_of::<Captured>())?;
-        let (words, _) = head.as_chunks::<8>();
-        let words: Vec<u64> = words.iter().map(|word| u64::from_ne_bytes(*word)).collect();
-        let captured = Captured::at(&words, 0)?;
-        let reason = Reason::ALL.iter().copied().find(|reason| *reason as u8 == captured.reason)?;
+        let captured = Captured::from_bytes(head)?;
+        let reason = captured.reason()?;
         let family = Family::ALL.get(usize::from(captured.family)).copied()?;
         if captured.leaves != 0 {
             return None;

@@ -23,12 +23,13 @@ pub(super) fn rows(policy: &Policy, slots: &Slots) -> Result<Vec<Log>, TooLarge>
         if rows.contains_key(&slot) {
             continue;
         }
-        let number = count;
+        rows.insert(slot, Log { each, number: count });
         count += 1;
-        rows.insert(slot, Log { each, number });
         let rates = if let Action::Limit(limit) = &rule.action { limit.rates.len() } else { 0 };
         let over = (0..rates).filter_map(|rate| slots.rule(&over_text(&text, rate)));
-        rows.extend(over.map(|slot| (slot, Log { each: 1, number })));
+        // Who begins to be over a rate is not lost among packets: rates have a number of their own.
+        rows.extend(over.map(|slot| (slot, Log { each: 1, number: count })));
+        count += u32::from(rates > 0);
     }
     if count as usize > MAX_LOGGED {
         return Err(TooLarge::Logged(count as usize));

@@ -126,7 +126,9 @@ pub enum TooLarge {
     )]
     Rates,
     /// Rules that log.
-    #[error("{0} rules log, more than the {MAX_LOGGED} that may; let one rule with a set do it")]
+    #[error(
+        "{0} rules that log, those that limit counted twice, are more than the {MAX_LOGGED} that may; let one rule with a set do it"
+    )]
     Logged(usize),
     /// Lengths of prefixes that are banned.
     #[error(
