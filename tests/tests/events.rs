@@ -588,8 +588,7 @@ fn run_logs_events() {
     let mut running =
         lab.start(&["run", SERVER_END, "--mode", "generic", "--policy", path.to_str().unwrap()]);
     let mut port = Port::open(&lab.client, CLIENT_END);
-    let line =
-        format!("icmpctl: server0 denied, reason denied: {CLIENT4} > {SERVER4}: echo (type 8, code 0), ");
+    let line = format!("Z server0 denied, reason denied: {CLIENT4} > {SERVER4}: echo (type 8, code 0), ");
     let logged = |said: &str| {
         let lines = said.lines().filter(|said| said.contains(&line));
         lines.filter(|said| said.contains("; rule 10: deny icmp4 any any echo log")).count()

@@ -26,7 +26,7 @@ use icmp_userspace::{
         compile::{Interface, Tables},
         file,
         prefix::Prefix,
-        slots::Slots,
+        slots::{Slots, served_text},
     },
 };
 use proptest::{
@@ -266,7 +266,8 @@ fn c83_c87_compiled_tables_decide_as_a_walk_of_the_rules_does() {
                 "{decision} decides about {packet:?}: {}",
                 fault.unwrap_or_default()
             );
-            let expected = compiled.counted(&decision, packet.family);
+            let mut expected = compiled.counted(&decision, packet.family);
+            expected.extend(served(&compiled, packet, &outcome));
             let decided: Vec<u32> = state.rules.iter().map(|(slot, _)| *slot).collect();
             prop_assert_eq!(decided, expected, "{} decides about {:?}", decision, packet);
             hits_of.borrow_mut().add(&decision);
@@ -277,6 +278,20 @@ fn c83_c87_compiled_tables_decide_as_a_walk_of_the_rules_does() {
         tell(error, |(text, ..)| text);
     }
     hits.assert_at_least(10);
+}
+
+/// Where an answer is counted for the prefix that it was given for: the longest one around its destination.
+fn served(compiled: &Compiled, packet: &Packet, outcome: &Outcome) -> Option<u32> {
+    outcome.counted.filter(|(_, reason)| *reason == Reason::Echo)?;
+    let is_own = interface().addresses.iter().any(|(own, _)| *own == packet.destination);
+    let around = compiled
+        .policy
+        .respond
+        .prefixes
+        .iter()
+        .filter(|prefix| prefix.contains(Prefix::host(packet.destination)));
+    let prefix = if is_own { None } else { Some(*around.max_by_key(|prefix| prefix.length()).unwrap()) };
+    Some(compiled.slots.rule(&served_text(prefix)).unwrap())
 }
 
 /// The same with the loaded program, whose dynamic sets are empty, and fewer policies.
@@ -305,6 +320,9 @@ fn c83_c87_the_loaded_program_decides_as_a_walk_of_the_rules_does() {
                 "{decision} decides about {packet:?}: {}",
                 fault.unwrap_or_default()
             );
+            if let Some(slot) = served(&compiled, packet, &outcome) {
+                *counts.entry(slot).or_default() += 1;
+            }
             // Errors, too, are the same to the last byte.
             prop_assert_eq!(outcome, handle(&compiled.tables, &packet.frame));
             for slot in compiled.counted(&decision, packet.family) {
