@@ -540,8 +540,8 @@ mod tests {
     fn the_case_that_another_is_compared_with_is_there() {
         let all = Case::all().unwrap();
         let others: Vec<_> = all.iter().filter_map(|case| case.goal?.than).collect();
-        assert_eq!(others.len(), 1);
-        assert!(all.iter().any(|case| case.name == others[0].0));
+        assert_eq!(others.len(), 3);
+        assert!(others.iter().all(|(other, _)| all.iter().any(|case| case.name == *other)));
     }
 
     #[test]
@@ -554,5 +554,7 @@ mod tests {
         assert!(compared.is_met(12.0, 9.0, Some(10.0)));
         assert!(!compared.is_met(12.1, 1.0, Some(10.0)));
         assert!(!compared.is_met(12.0, 1.0, None));
+        let more = Goal { than: Some((TEN_RULES, Than::Plus(4.0))), ..compared };
+        assert!(more.is_met(14.0, 1.0, Some(10.0)) && !more.is_met(14.1, 1.0, Some(10.0)));
     }
 }
