@@ -1,7 +1,7 @@
 //! Where captured packets go: to stdout, a line each, or into a capture file.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, IsTerminal as _, Write as _},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
@@ -41,9 +41,15 @@ impl Output {
                 let message = "a capture file is nothing for a terminal: leave out -w, or send it elsewhere";
                 Err(Usage(message.to_owned()).into())
             }
-            Some(path) if path.exists() => {
-                let file = File::options().write(true).open(path);
-                file.map(drop).with_context(|| format!("writing {}", path.display()))
+            // Who reads a pipe would see it end.
+            Some(path) if path != "-" && (path.is_file() || !path.exists()) => {
+                let doing = || format!("writing {}", path.display());
+                let was_there = path.exists();
+                File::options().write(true).create(true).truncate(false).open(path).with_context(doing)?;
+                if !was_there {
+                    fs::remove_file(path).with_context(doing)?;
+                }
+                Ok(())
             }
             _ => Ok(()),
         }
