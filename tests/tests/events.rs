@@ -23,7 +23,7 @@ use icmp_common::{
 };
 use icmp_tests::{
     frames::{Ping4, Ping6, payload},
-    host::{handle_in, interface},
+    host::{self, handle_in, interface},
     icmpctl::{Finished, PATIENCE, wait_until},
     loaded::{self, Loaded},
     netns::{CLIENT_END, CLIENT4, CLIENT6, Lab, SERVER_END, SERVER4, SERVER6, run},
@@ -652,4 +652,20 @@ fn following_ends_with_what_it_follows() {
     let (finished, end) = follower.wait();
     finished.fails(1, &["icmpctl: server0 is gone"]);
     assert_eq!(end["event"], "end");
+}
+
+/// Where nobody wants to be told of packets, the program has no instructions for that: none that puts anything into a ring buffer.
+#[test]
+#[ignore = "needs root and BPF"]
+fn telling_takes_no_instructions_where_nobody_wants_it() {
+    let length = |policy: &str| {
+        let listing = Loaded::new(&host::tables(policy)).listing();
+        let instructions = listing.lines().filter(|line| line.contains(": (")).count();
+        (instructions, listing.contains("ringbuf_output"))
+    };
+    let (quiet, tells) = length("acl.rules = 'deny icmp any any echo'");
+    let (logging, logs) = length("acl.rules = 'deny icmp any any echo log'");
+    println!("listing: {quiet} instructions, {logging} of a program that logs");
+    assert!(!tells && logs);
+    assert!(quiet + 200 < logging, "{quiet}, {logging}");
 }

@@ -63,22 +63,6 @@ fn the_program_with_rules_and_limits_is_taken() {
     is_taken("rules, limits and logs", &policy);
 }
 
-/// Where nobody wants to be told of packets, the program has no instructions for that: none that puts anything into a ring buffer.
-#[test]
-#[ignore = "needs root and BPF"]
-fn telling_takes_no_instructions_where_nobody_wants_it() {
-    let length = |policy: &str| {
-        let listing = Loaded::new(&tables(policy)).listing();
-        let instructions = listing.lines().filter(|line| line.contains(": (")).count();
-        (instructions, listing.contains("ringbuf_output"))
-    };
-    let (quiet, tells) = length("acl.rules = 'deny icmp any any echo'");
-    let (logging, logs) = length("acl.rules = 'deny icmp any any echo log'");
-    println!("listing: {quiet} instructions, {logging} of a program that logs");
-    assert!(!tells && logs);
-    assert!(quiet + 200 < logging, "{quiet}, {logging}");
-}
-
 /// A signal has the verifier give up (EAGAIN): it is asked again.
 #[test]
 #[ignore = "needs root and BPF"]
